@@ -1,0 +1,5 @@
+#include "base/clock.h"
+
+namespace weft::base {
+std::atomic<int64_t> g_coarse_ns{now_ns()};
+}  // namespace weft::base

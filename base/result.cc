@@ -1,0 +1,42 @@
+#include <weft/result.h>
+
+#include <string>
+
+namespace weft {
+namespace {
+
+class category final : public boost::system::error_category {
+ public:
+  const char* name() const noexcept override { return "weft"; }
+  std::string message(int ev) const override {
+    switch (static_cast<errc>(ev)) {
+      case errc::eof:
+        return "EOF";
+      case errc::closed:
+        return "use of closed network connection";
+      case errc::deadline_exceeded:
+        return "i/o timeout";
+      case errc::canceled:
+        return "context canceled";
+      case errc::no_such_host:
+        return "no such host";
+      case errc::line_too_long:
+        return "protocol element too long";
+    }
+    return "unknown weft error " + std::to_string(ev);
+  }
+};
+
+}  // namespace
+
+const boost::system::error_category& weft_category() noexcept {
+  static const category instance;
+  return instance;
+}
+
+bool is_timeout(const error_code& e) noexcept {
+  return e == errc::deadline_exceeded ||
+         (e.category() == boost::system::system_category() && e.value() == ETIMEDOUT);
+}
+
+}  // namespace weft

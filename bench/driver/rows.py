@@ -1,0 +1,121 @@
+"""The rows of the benchmark: what is run, with which figure judged, against which bar.
+
+A bar compares weft's figure with `factor` times a peer's figure of the same round, or with an
+absolute limit. Lower is better for every figure. The bars are the project's targets.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bar:
+    peer: str  # "go", "raw", "nginx", or "limit" for an absolute value
+    factor: float
+
+    def __str__(self):
+        if self.peer == "limit":
+            return f"≤ {self.factor:g}"
+        return f"≤ {self.factor:.3g} × {self.peer}"
+
+
+def go(factor):
+    return Bar("go", factor)
+
+
+def raw(factor):
+    return Bar("raw", factor)
+
+
+def nginx(factor):
+    return Bar("nginx", factor)
+
+
+def limit(value):
+    return Bar("limit", value)
+
+
+@dataclass(frozen=True)
+class SchedRow:
+    """One process per run: `weft_bench ROW` and `gobench ROW`."""
+
+    label: str
+    row: str
+    workers: int
+    figure: str
+    unit: str
+    n: int
+    bars: tuple = ()
+    quick_n: int = 0  # 0: n, because the bar only means something at full size
+    stack: str = "default"
+    is_time: bool = True  # counts for --require, which is about speed
+    timeout: int = 60
+
+
+@dataclass(frozen=True)
+class NetRow:
+    """One server process per side and run, driven by bench_load for a fixed time."""
+
+    label: str
+    server: str  # echo_server or http_server
+    load: tuple  # arguments of bench_load
+    figure: str
+    unit: str
+    bars: tuple = ()
+    sides: tuple = ("weft", "go", "raw", "nginx")
+    is_time: bool = True
+    timeout: int = 60
+
+
+def _sched():
+    def row(name, workers, n, *bars, quick=4):
+        quick_n = n // 10 if name == "skynet" else n // quick
+        return SchedRow(f"{name} w{workers}", name, workers, "ns_per_op", "ns", n, bars, quick_n)
+
+    yield row("switch", 1, 5_000_000, go(0.25))
+    yield row("pingpong", 1, 1_000_000, go(0.35))
+    yield row("pingpong", 2, 1_000_000, go(1.0))
+    yield row("spawn", 1, 1_000_000, go(0.35))
+    yield row("spawn_all", 1, 1_000_000, go(0.2))
+    yield row("skynet", 1, 1_000_000, go(0.6))
+    yield row("skynet", 2, 1_000_000, go(0.6))
+    yield row("chan_buffered", 1, 4_000_000, go(0.6))
+    yield row("chan_buffered", 2, 4_000_000, go(0.8))
+    yield row("select4", 1, 1_000_000, go(0.5))
+    yield row("select4", 2, 1_000_000, go(0.5))
+    yield row("mutex_uncontended", 1, 20_000_000, go(0.8))
+    yield row("mutex8", 2, 4_000_000, go(0.8))
+    for stack, bytes_per_task in (("compact", 4400), ("default", 8600)):
+        yield SchedRow(f"idle {stack}", "idle", 1, "bytes_per_task", "B", 100_000,
+                       (limit(bytes_per_task),), stack=stack, is_time=False)
+    for workers in (1, 2):
+        yield SchedRow(f"sleepers p99 w{workers}", "sleepers", workers, "late_p99_ms", "ms",
+                       100_000, (limit(5),))
+    for workers in (1, 2):
+        yield SchedRow(f"sleep_all w{workers}", "sleep_all", workers, "ms_total", "ms",
+                       1_000_000, (limit(1500),))
+
+
+def _net():
+    cpu, us = "server_cpu_us", "µs"
+    yield NetRow("echo 64", "echo_server", ("--connections=64",), cpu, us,
+                 (raw(1 / 0.9), go(1 / 1.3)), ("weft", "go", "raw"))
+    yield NetRow("echo 1024", "echo_server", ("--connections=1024",), cpu, us,
+                 (raw(1 / 0.9), go(1 / 1.3)), ("weft", "go", "raw"))
+    yield NetRow("http 64", "http_server", ("--connections=64",), cpu, us,
+                 (go(0.6), raw(1.12), nginx(0.95)))
+    yield NetRow("http 1 p50", "http_server", ("--connections=1",), "p50_us", us, (raw(1.05),))
+    yield NetRow("http 1024 p99", "http_server", ("--connections=1024",), "p99_us", us,
+                 (raw(1.3),))
+    yield NetRow("http pipelined 16", "http_server", ("--connections=64", "--pipeline=16"), cpu,
+                 us, (raw(1.25), nginx(0.5)))
+    yield NetRow("http short", "http_server", ("--connections=16", "--short"), cpu, us,
+                 (nginx(1 / 0.9), go(1 / 1.3)))
+    yield NetRow("http idle 10k", "http_server", ("--connections=10000", "--hold"),
+                 "server_bytes_per_conn", "B", (limit(1024),), is_time=False)
+
+
+SCHED = tuple(_sched())
+NET = tuple(_net())
+# Run with --syscalls only: a count under strace, whose times mean nothing.
+SYSCALLS = NetRow("http 64 syscalls/req", "http_server", ("--connections=64",),
+                  "syscalls_per_request", "", (limit(2.2),), is_time=False)

@@ -1,0 +1,78 @@
+// Command gobench runs the rows of weft's benchmark on the Go runtime. Each subcommand does the
+// same number of the same operations as its namesake in bench/weft_*.cc and prints one line of
+// name=value figures. bench/README.md says what each row does.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+)
+
+type config struct {
+	row     string
+	workers int
+	n       int
+	port    int
+	stack   string
+}
+
+// print writes the figures of one row: what was run, then format.
+func (c config) print(format string, a ...any) {
+	fmt.Printf("row=%s workers=%d n=%d ", c.row, c.workers, c.n)
+	fmt.Printf(format+"\n", a...)
+}
+
+var rows = map[string]struct {
+	n   int
+	run func(config)
+}{
+	"switch":            {5_000_000, runSwitch},
+	"pingpong":          {1_000_000, runPingPong},
+	"spawn":             {1_000_000, runSpawn},
+	"spawn_all":         {1_000_000, runSpawnAll},
+	"skynet":            {1_000_000, runSkynet},
+	"chan_buffered":     {4_000_000, runChanBuffered},
+	"select4":           {1_000_000, runSelect4},
+	"mutex_uncontended": {20_000_000, runMutexUncontended},
+	"mutex8":            {4_000_000, runMutex8},
+	"idle":              {100_000, runIdle},
+	"sleepers":          {100_000, runSleepers},
+	"sleep_all":         {1_000_000, runSleepAll},
+	"echo_server":       {0, runEchoServer},
+	"http_server":       {0, runHTTPServer},
+}
+
+func fail(format string, a ...any) {
+	fmt.Fprintf(os.Stderr, "gobench: "+format+"\n", a...)
+	os.Exit(2)
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fail("usage: gobench ROW [--workers=N] [--n=N] [--port=P]")
+	}
+	c := config{row: os.Args[1]}
+	row, ok := rows[c.row]
+	if !ok {
+		fail("unknown row %q", c.row)
+	}
+	flags := flag.NewFlagSet(c.row, flag.ExitOnError)
+	flags.IntVar(&c.workers, "workers", 1, "GOMAXPROCS, 1 to 1024")
+	flags.IntVar(&c.n, "n", row.n, "number of operations or goroutines")
+	flags.IntVar(&c.port, "port", 0, "port of a server on 127.0.0.1, 0 picks one")
+	flags.StringVar(&c.stack, "stack", "default", "accepted and ignored: Go has one kind of stack")
+	flags.Parse(os.Args[2:])
+	if flags.NArg() != 0 {
+		fail("unexpected argument %q", flags.Arg(0))
+	}
+	if c.workers < 1 || c.workers > 1024 {
+		fail("--workers=%d is not from 1 to 1024", c.workers)
+	}
+	if c.n < 0 || (row.n > 0 && c.n < 8) {
+		fail("--n=%d is too small, at least 8", c.n)
+	}
+	runtime.GOMAXPROCS(c.workers)
+	row.run(c)
+}

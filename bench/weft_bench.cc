@@ -1,0 +1,81 @@
+// weft_bench ROW [--workers=N] [--n=N] [--stack=default|compact]: runs one row of the benchmark on
+// weft and prints one line of name=value figures. One process per row, so that no row inherits warm
+// stacks, queues or threads from another; the driver interleaves these processes with the peers'.
+
+#include <weft/weft.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "bench/common/args.h"
+#include "bench/common/process.h"
+#include "bench/rows.h"
+
+namespace bench {
+
+void print_prefix(const config& c) {
+  std::printf("row=%s workers=%ld n=%ld ", c.row.c_str(), c.workers, c.n);
+}
+
+void print_ns_per_op(const config& c, std::uint64_t start_ns, long n) {
+  const auto elapsed = static_cast<double>(monotonic_ns() - start_ns);
+  print_prefix(c);
+  std::printf("ns_per_op=%.2f ms_total=%.3f\n", elapsed / static_cast<double>(n), elapsed / 1e6);
+}
+
+void fail(const config& c, const std::string& why) {
+  std::fprintf(stderr, "weft_bench: %s: %s\n", c.row.c_str(), why.c_str());
+  std::_Exit(1);
+}
+
+namespace {
+
+struct row {
+  std::string_view name;
+  long n;  // default, equal to the Go peer's
+  void (*run)(const config&);
+};
+
+constexpr row rows[] = {
+    {"switch", 5'000'000, run_switch},   {"pingpong", 1'000'000, run_pingpong},
+    {"spawn", 1'000'000, run_spawn},     {"spawn_all", 1'000'000, run_spawn_all},
+    {"skynet", 1'000'000, run_skynet},   {"chan_buffered", 4'000'000, run_chan_buffered},
+    {"select4", 1'000'000, run_select4}, {"mutex_uncontended", 20'000'000, run_mutex_uncontended},
+    {"mutex8", 4'000'000, run_mutex8},   {"idle", 100'000, run_idle},
+    {"sleepers", 100'000, run_sleepers}, {"sleep_all", 1'000'000, run_sleep_all},
+};
+
+int main_of(int argc, char** argv) {
+  const row* chosen = nullptr;
+  for (const row& r : rows) {
+    if (argc > 1 && r.name == argv[1]) chosen = &r;
+  }
+  if (chosen == nullptr) {
+    std::fprintf(stderr,
+                 "usage: %s ROW [--workers=N] [--n=N] [--stack=default|compact]\nrows:", argv[0]);
+    for (const row& r : rows) std::fprintf(stderr, " %s", r.name.data());
+    std::fprintf(stderr, "\n");
+    return 2;
+  }
+  args flags(argc, argv, 2);
+  config c;
+  c.row = chosen->name;
+  c.workers = flags.num("workers", 1, 1, 1024);
+  c.n = flags.num("n", chosen->n, 8, 1'000'000'000);
+  const std::string stack = flags.str("stack", "default");
+  flags.finish();
+  if (stack != "default" && stack != "compact") {
+    flags.fail("--stack=" + stack + " is neither default nor compact");
+  }
+  c.compact = stack == "compact";
+  return weft::run(weft::options{.max_procs = static_cast<int>(c.workers)}, [&] {
+    chosen->run(c);
+    return 0;
+  });
+}
+
+}  // namespace
+}  // namespace bench
+
+int main(int argc, char** argv) { return bench::main_of(argc, argv); }

@@ -1,0 +1,28 @@
+#pragma once
+// What a goroutine profile or a dump knows about one task at the instant it was captured.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace weft::prof {
+
+using label_list = std::vector<std::pair<std::string, std::string>>;  // sorted by key
+
+struct task_snapshot {
+  uint64_t id = 0;
+  uint64_t parent_id = 0;   // 0: spawned by a thread that is not a task
+  std::string name;         // "" unless the program named the task
+  std::string_view status;  // "running", "runnable", "syscall", or the wait reason ("chan receive")
+  int64_t wait_ns = 0;      // how long it has waited; 0 when not waiting
+  bool locked_to_thread = false;
+  std::vector<uintptr_t> pcs;  // leaf first; see leaf_is_exact
+  bool leaf_is_exact =
+      false;  // true: pcs[0] is an interrupted pc; false: a return address like the rest
+  bool truncated = false;    // deeper frames were cut
+  uintptr_t created_by = 0;  // return address of the go()/spawn() call; 0 for the main task
+  label_list labels;
+};
+
+}  // namespace weft::prof

@@ -1,0 +1,61 @@
+#include <weft/condition_variable.h>
+
+#include "runtime/timed_wait.h"
+#include "runtime/wake.h"
+#include "scheduler/park.h"
+
+namespace weft {
+
+using sched::wait_reason;
+
+// A waiter is queued before its task sleeps. `success` says that it was notified; `parked` that its task is
+// off its stack and must be readied. Both under lock_.
+
+void condition_variable::enqueue(detail::waiter& w) noexcept {
+  sched::enter();
+  w.task = sched::current_task();
+  sched::leave();
+  lock_.lock();
+  waiters_.push_back(&w);
+  lock_.unlock();
+}
+
+bool condition_variable::sleep(detail::waiter& w, int64_t deadline_ns) noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (w.success) {
+    lock_.unlock();
+    return true;
+  }
+  w.parked = true;
+  if (detail::wait_until(w, deadline_ns, wait_reason::cond_wait, this, lock_)) return true;
+  lock_.lock();
+  if (w.queued) waiters_.erase(&w);
+  lock_.unlock();
+  return false;
+}
+
+void condition_variable::notify_one() noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  detail::waiter* w = detail::pop_claimable(waiters_);
+  bool parked = w != nullptr && w->parked;
+  if (w != nullptr) w->success = true;
+  sched::task* t = parked ? w->task : nullptr;
+  lock_.unlock();
+  if (parked) sched::ready(t, false);
+}
+
+void condition_variable::notify_all() noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  detail::waiter_list parked;
+  while (detail::waiter* w = detail::pop_claimable(waiters_)) {
+    w->success = true;
+    if (w->parked) parked.push_back(w);
+  }
+  lock_.unlock();
+  detail::wake_all(parked);
+}
+
+}  // namespace weft

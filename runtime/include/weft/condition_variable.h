@@ -1,0 +1,70 @@
+#pragma once
+// condition_variable: Go's sync.Cond with std::condition_variable_any's interface.
+#include <weft/detail/waiter.h>
+
+#include <chrono>
+#include <condition_variable>
+
+namespace weft {
+
+// Works with any lock that has lock() and unlock(): std::unique_lock<weft::mutex>, weft::mutex itself.
+// Waiters are woken in the order in which they began to wait; there are no spurious wake-ups; a
+// notification without waiters is lost. Any thread.
+class condition_variable {
+ public:
+  condition_variable() = default;
+  condition_variable(const condition_variable&) = delete;
+
+  void notify_one() noexcept;
+  void notify_all() noexcept;
+
+  // Unlocks, parks ("sync.Cond.Wait") until notified, locks again.
+  template <class Lock>
+  void wait(Lock& lock) {
+    wait_at(lock, INT64_MAX);
+  }
+  template <class Lock, class Predicate>
+  void wait(Lock& lock, Predicate done) {
+    while (!done()) wait(lock);
+  }
+  // As wait, at most until t; the lock is held again in either case.
+  template <class Lock>
+  std::cv_status wait_until(Lock& lock, std::chrono::steady_clock::time_point t) {
+    return wait_at(lock, t.time_since_epoch().count()) ? std::cv_status::no_timeout
+                                                       : std::cv_status::timeout;
+  }
+  template <class Lock, class Predicate>
+  bool wait_until(Lock& lock, std::chrono::steady_clock::time_point t, Predicate done) {
+    while (!done()) {
+      if (wait_until(lock, t) == std::cv_status::timeout) return done();
+    }
+    return true;
+  }
+  template <class Lock>
+  std::cv_status wait_for(Lock& lock, std::chrono::nanoseconds d) {
+    return wait_until(lock, std::chrono::steady_clock::now() + d);
+  }
+  template <class Lock, class Predicate>
+  bool wait_for(Lock& lock, std::chrono::nanoseconds d, Predicate done) {
+    return wait_until(lock, std::chrono::steady_clock::now() + d, std::move(done));
+  }
+
+ private:
+  template <class Lock>
+  bool wait_at(Lock& lock, int64_t deadline_ns) {
+    detail::waiter w;
+    // The place in the queue is taken before the lock is released, so no notification can be missed.
+    enqueue(w);
+    lock.unlock();
+    bool notified = sleep(w, deadline_ns);
+    lock.lock();
+    return notified;
+  }
+  void enqueue(detail::waiter& w) noexcept;
+  bool sleep(detail::waiter& w, int64_t deadline_ns) noexcept;
+
+  detail::small_lock lock_;
+  detail::waiter_list waiters_;
+};
+
+}  // namespace weft

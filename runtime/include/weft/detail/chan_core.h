@@ -1,0 +1,104 @@
+#pragma once
+// The channel behind every chan<T>, independent of T.
+#include <weft/detail/waiter.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+namespace weft::detail {
+
+struct element_ops {
+  size_t size;
+  size_t align;
+  bool trivial;
+  void (*move)(void* to, void* from) noexcept;  // constructs *to; *from stays to be destroyed
+  void (*destroy)(void* p) noexcept;
+};
+
+class chan_core;
+
+
+// Intrusive counted reference.
+class chan_ref {
+ public:
+  chan_ref() noexcept = default;
+  explicit chan_ref(chan_core* adopted) noexcept : core_(adopted) {}
+  chan_ref(const chan_ref& o) noexcept;
+  chan_ref(chan_ref&& o) noexcept : core_(o.core_) { o.core_ = nullptr; }
+  chan_ref& operator=(chan_ref o) noexcept {
+    chan_core* mine = core_;
+    core_ = o.core_;
+    o.core_ = mine;
+    return *this;
+  }
+  ~chan_ref();
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  chan_core& operator*() const noexcept { return *core_; }
+  chan_core* operator->() const noexcept { return core_; }
+  chan_core* get() const noexcept { return core_; }
+  friend bool operator==(const chan_ref&, const chan_ref&) noexcept = default;
+
+ private:
+  chan_core* core_ = nullptr;
+};
+
+class chan_core {
+ public:
+  static chan_ref make(const element_ops& ops, size_t capacity);
+  static chan_core& nil() noexcept;
+
+  // `from`: a value, moved from on success. `to`: room for one.
+  void send(void* from);
+  bool recv(void* to);  // false: closed and drained
+  bool try_send(void* from);
+  bool try_recv(void* to, bool& open);
+  void close();
+  size_t size() const noexcept { return count_.load(std::memory_order_relaxed); }
+  size_t capacity() const noexcept { return capacity_; }
+
+  void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void drop_ref() noexcept;
+
+  // For select, which locks several channels. All with the lock held.
+  void lock() noexcept { lock_.lock(); }
+  void unlock() noexcept { lock_.unlock(); }
+  enum class outcome : uint8_t { would_block, done, closed };
+  outcome send_locked(void* from, waiter** to_wake);
+  outcome recv_locked(void* to, waiter** to_wake);
+  waiter_list& receivers() noexcept { return receivers_; }
+  waiter_list& senders() noexcept { return senders_; }
+
+ private:
+  chan_core(const element_ops& ops, size_t capacity, std::byte* buffer) noexcept
+      : capacity_(capacity), ops_(ops), buffer_(buffer) {}
+  ~chan_core() = default;
+
+  void* at(size_t i) noexcept { return buffer_ + i * ops_.size; }
+  void move(void* to, void* from) noexcept;
+  waiter* pop_receiver() noexcept;
+  waiter* pop_sender() noexcept;
+  static waiter* pop_claimed(waiter_list& list) noexcept;
+
+  small_lock lock_;
+  bool closed_ = false;
+  bool nil_ = false;
+  std::atomic<uint32_t> refs_{1};
+  std::atomic<size_t> count_{0};
+  size_t capacity_;
+  size_t head_ = 0;
+  const element_ops& ops_;
+  std::byte* buffer_;
+  waiter_list receivers_;
+  waiter_list senders_;
+};
+
+inline chan_ref::chan_ref(const chan_ref& o) noexcept : core_(o.core_) {
+  if (core_ != nullptr) core_->add_ref();
+}
+inline chan_ref::~chan_ref() {
+  if (core_ != nullptr) core_->drop_ref();
+}
+
+}  // namespace weft::detail

@@ -1,0 +1,66 @@
+#pragma once
+// mutex: mutual exclusion among tasks and threads. Go's sync.Mutex with std::mutex's interface.
+#include <weft/detail/waiter.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+namespace weft {
+namespace detail {
+
+// A counting semaphore whose waiters queue in FIFO or LIFO order: the slow path of the locks.
+class sleep_queue {
+ public:
+  // Takes a token or parks until one is handed over. False: `deadline_ns` (CLOCK_MONOTONIC) passed first.
+  bool acquire(bool lifo, uint8_t reason, const void* waits_on, int64_t deadline_ns) noexcept;
+  // Hands a token to the first waiter, or keeps it. `handoff`: the waiter runs at once in our place.
+  void release(bool handoff) noexcept;
+
+ private:
+  small_lock lock_;
+  uint32_t tokens_ = 0;
+  waiter_list waiters_;
+};
+
+}  // namespace detail
+
+// Not recursive. Any task or thread may unlock it. Meets Lockable and TimedLockable: use std::lock_guard,
+// std::unique_lock, std::scoped_lock. A task that waits is parked ("sync.Mutex.Lock"), a thread blocks.
+//
+// Normal mode: waiters queue in FIFO order, but one that wakes competes with newcomers, which already run
+// and usually win. Starvation mode, once a waiter has waited more than 1 ms: unlock hands the mutex to the
+// first waiter and newcomers queue; it ends when the owner waited less than 1 ms or was the last.
+class mutex {
+ public:
+  constexpr mutex() noexcept = default;
+  mutex(const mutex&) = delete;
+
+  void lock() {
+    int32_t unlocked = 0;
+    if (!state_.compare_exchange_strong(unlocked, locked_bit, std::memory_order_acquire)) lock_slow();
+  }
+  // False if it is locked or reserved for a starving waiter. Never waits, never fails spuriously.
+  bool try_lock() noexcept;
+  // Waits at most d. False if it could not be had in time.
+  bool try_lock_for(std::chrono::nanoseconds d);
+  bool try_lock_until(std::chrono::steady_clock::time_point t);
+  // Unlocking an unlocked mutex ends the process: "fatal error: sync: unlock of unlocked mutex".
+  void unlock() {
+    int32_t left = state_.fetch_sub(locked_bit, std::memory_order_release) - locked_bit;
+    if (left != 0) unlock_slow(left);
+  }
+
+ private:
+  static constexpr int32_t locked_bit = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8;
+
+  void lock_slow();
+  bool lock_until(int64_t deadline_ns);
+  bool forget_waiter() noexcept;
+  void unlock_slow(int32_t left);
+
+  std::atomic<int32_t> state_{0};
+  detail::sleep_queue queue_;
+};
+
+}  // namespace weft

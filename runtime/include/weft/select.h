@@ -1,0 +1,130 @@
+#pragma once
+// select: waits for the first of several channel operations. Go's select statement.
+//
+//   weft::select(
+//       weft::on_recv(jobs, [&](std::optional<job> j) { ... }),     // nullopt: closed
+//       weft::on_send(results, r, [&] { ... }),
+//       weft::on_timeout(5s, [&] { ... }));
+#include <weft/chan.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace weft {
+namespace detail {
+
+struct select_case {
+  enum class kind : uint8_t { recv, send, timeout, otherwise };
+  kind what;
+  chan_core* channel = nullptr;  // null: the nil channel, never ready
+  void* element = nullptr;
+  int64_t timeout_ns = 0;
+  bool success = false;  // out; recv: a value arrived
+};
+
+// Runs the protocol over cases[0..n) and returns the index of the one that took effect. A chosen send on
+// a closed channel throws panic_error.
+int select_cases(select_case* cases, int n);
+
+template <class T, class F>
+struct recv_clause {
+  chan_ref ref;
+  F f;
+  alignas(T) std::byte room[sizeof(T)];
+
+  select_case describe() { return {select_case::kind::recv, ref.get(), room, 0, false}; }
+  void run(bool success) {
+    std::optional<T> v;
+    if (success) {
+      T* p = std::launder(reinterpret_cast<T*>(room));
+      v.emplace(std::move(*p));
+      p->~T();
+    }
+    if constexpr (std::is_invocable_v<F&, std::optional<T>>)
+      f(std::move(v));
+    else
+      f();
+  }
+};
+
+template <class T, class F>
+struct send_clause {
+  chan_ref ref;
+  T value;
+  F f;
+  select_case describe() { return {select_case::kind::send, ref.get(), &value, 0, false}; }
+  void run(bool) { f(); }
+};
+
+template <class F>
+struct timeout_clause {
+  std::chrono::nanoseconds after;
+  F f;
+  select_case describe() {
+    return {select_case::kind::timeout, nullptr, nullptr, after.count(), false};
+  }
+  void run(bool) { f(); }
+};
+
+template <class F>
+struct default_clause {
+  F f;
+  select_case describe() { return {select_case::kind::otherwise, nullptr, nullptr, 0, false}; }
+  void run(bool) { f(); }
+};
+
+struct nothing {
+  void operator()() const noexcept {}
+};
+
+}  // namespace detail
+
+// Receive from c; f(std::optional<T>) or f() runs if this case is chosen (nullopt: closed and drained).
+template <class Chan, class F = detail::nothing>
+auto on_recv(const Chan& c, F f = {}) {
+  using T = typename std::decay_t<decltype(c.recv())>::value_type;
+  return detail::recv_clause<T, F>{c.ref(), std::move(f), {}};
+}
+
+// Send v (converted to the channel's type now) on c; f() runs if this case is chosen.
+template <template <class> class Chan, class T, class V, class F = detail::nothing>
+auto on_send(const Chan<T>& c, V&& v, F f = {}) {
+  return detail::send_clause<T, F>{c.ref(), T(std::forward<V>(v)), std::move(f)};
+}
+
+// Chosen when no channel was ready within d; d <= 0 means: only if none is ready now.
+template <class F = detail::nothing>
+auto on_timeout(std::chrono::nanoseconds d, F f = {}) {
+  return detail::timeout_clause<F>{d, std::move(f)};
+}
+
+// Chosen at once when no channel is ready.
+template <class F = detail::nothing>
+auto on_default(F f = {}) {
+  return detail::default_clause<F>{std::move(f)};
+}
+
+// Waits until one case can go on, carries out exactly that one, runs its function and returns its index in
+// the argument list. Among several ready cases the choice is uniformly random. The expressions in the
+// arguments are evaluated once, before anything is chosen. Nil channels are never ready; a send on a
+// closed channel is, and throws panic_error ("send on closed channel") when chosen. select() without any
+// case blocks forever. Parks a task ("select"), blocks a thread.
+template <class... Clauses>
+int select(Clauses... clauses) {
+  constexpr int n = sizeof...(Clauses);
+  if constexpr (n == 0) {
+    return detail::select_cases(nullptr, 0);
+  } else {
+    detail::select_case cases[] = {clauses.describe()...};
+    int chosen = detail::select_cases(cases, n);
+    int i = 0;
+    ((i++ == chosen ? clauses.run(cases[chosen].success) : void()), ...);
+    return chosen;
+  }
+}
+
+}  // namespace weft

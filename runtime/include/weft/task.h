@@ -1,0 +1,163 @@
+#pragma once
+// Starting tasks and waiting for their results.
+//
+//   weft::go([] { log("fire and forget"); });
+//   auto h = weft::spawn([] { return compute(); });
+//   use(h.join());
+#include <weft/detail/join_state.h>
+#include <weft/detail/spawn.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace weft {
+
+enum class stack_class : uint8_t {
+  standard,  // may recurse tens of MiB deep; about 8.4 KB of memory while idle
+  compact,   // 60 KiB at most; about 4.2 KB while idle
+};
+
+struct spawn_options {
+  std::string name;  // shown in dumps
+  stack_class stack = stack_class::standard;
+};
+
+namespace detail {
+
+template <class F>
+WEFT_ALWAYS_INLINE void go_impl(F&& f, const spawn_params& params) {
+  using body = std::decay_t<F>;
+  body copy(std::forward<F>(f));
+  spawn_task(body_ops_for<body>, &copy, params);
+}
+
+inline spawn_params params_of(const spawn_options& o) {
+  return {o.name.empty() ? nullptr : o.name.c_str(), static_cast<uint8_t>(o.stack), false, false};
+}
+
+}  // namespace detail
+
+// Starts a task that runs f(args...) on decayed copies, like Go's go statement. Returns at once; the task
+// runs when a processor gets to it. An exception that escapes f ends the process with a report, exit
+// status 2. Callable from tasks and from any other thread, also before weft::run (the task then waits).
+// f and the arguments must be nothrow-movable in practice: a throwing move ends the process.
+template <class F, class... Args>
+  requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+WEFT_ALWAYS_INLINE void go(F&& f, Args&&... args) {
+  if constexpr (sizeof...(Args) == 0) {
+    detail::go_impl(std::forward<F>(f), {});
+  } else {
+    detail::go_impl(
+        [fn = std::decay_t<F>(std::forward<F>(f)),
+         bound = std::tuple<std::decay_t<Args>...>(std::forward<Args>(args)...)]() mutable {
+          std::apply(std::move(fn), std::move(bound));
+        },
+        {});
+  }
+}
+
+template <class F>
+  requires std::is_invocable_v<std::decay_t<F>>
+WEFT_ALWAYS_INLINE void go(const spawn_options& options, F&& f) {
+  detail::go_impl(std::forward<F>(f), detail::params_of(options));
+}
+
+// The result of a spawned task. Movable, not copyable. Dropping it without join() detaches the task; an
+// exception that nobody joined then ends the process, as one escaping go() does.
+template <class T>
+class [[nodiscard]] join_handle {
+ public:
+  join_handle() = default;
+
+  // Waits until the task has ended and returns its result or rethrows its exception. At most once; a
+  // second call or one on an empty handle throws panic_error. From a task it parks ("task join"), from
+  // another thread it blocks.
+  T join() {
+    auto shared = std::exchange(state_, nullptr);
+    if (shared == nullptr) detail::throw_empty_join();
+    shared->wait();
+    shared->rethrow_if_failed();
+    if constexpr (!std::is_void_v<T>) return std::move(*shared->value);
+  }
+
+  // True until join() or a move.
+  bool joinable() const noexcept { return state_ != nullptr; }
+  // True once the task has ended. Does not wait.
+  bool done() const noexcept { return state_ != nullptr && state_->done(); }
+
+ private:
+  struct state : detail::join_state {
+    std::optional<std::conditional_t<std::is_void_v<T>, char, T>> value;
+  };
+  template <class F>
+  friend auto spawn(const spawn_options&, F&&)
+      -> join_handle<std::invoke_result_t<std::decay_t<F>>>;
+  template <class F>
+  friend auto spawn(F&&) -> join_handle<std::invoke_result_t<std::decay_t<F>>>;
+
+  explicit join_handle(std::shared_ptr<state> s) : state_(std::move(s)) {}
+  std::shared_ptr<state> state_;
+};
+
+// Starts a task like go() and returns a handle for its result.
+template <class F>
+WEFT_ALWAYS_INLINE auto spawn(const spawn_options& options, F&& f)
+    -> join_handle<std::invoke_result_t<std::decay_t<F>>> {
+  using result_type = std::invoke_result_t<std::decay_t<F>>;
+  using state_type = typename join_handle<result_type>::state;
+  auto shared = std::make_shared<state_type>();
+  detail::go_impl(
+      [shared, fn = std::decay_t<F>(std::forward<F>(f))]() mutable {
+        try {
+          if constexpr (std::is_void_v<result_type>)
+            std::invoke(fn);
+          else
+            shared->value.emplace(std::invoke(fn));
+        } catch (...) {
+          shared->fail();
+        }
+        shared->finish();
+      },
+      detail::params_of(options));
+  return join_handle<result_type>(std::move(shared));
+}
+
+template <class F>
+WEFT_ALWAYS_INLINE auto spawn(F&& f) -> join_handle<std::invoke_result_t<std::decay_t<F>>> {
+  return spawn(spawn_options{}, std::forward<F>(f));
+}
+
+// Tasks that exist now: executing, runnable or waiting, the caller included; the runtime's own are not
+// counted. Go's NumGoroutine.
+int64_t num_tasks() noexcept;
+
+// Sets the number of tasks that execute at the same time and returns the previous number; n <= 0 only
+// reads. Above 1024 throws std::invalid_argument. Stops all tasks for some microseconds.
+int set_max_procs(int n);
+
+namespace this_task {
+
+// Lets other runnable tasks go first.
+void yield();
+
+// Pauses the task for at least d, without occupying a thread. d <= 0 returns at once. From a thread that
+// is no task it blocks the thread.
+void sleep_for(std::chrono::nanoseconds d);
+void sleep_until(std::chrono::steady_clock::time_point t);
+
+// The task's id: unique, never reused; the main task's is 1.
+uint64_t id() noexcept;
+
+// The name shown in dumps; "" when none was given.
+std::string name();
+void set_name(const std::string& name);
+
+}  // namespace this_task
+}  // namespace weft

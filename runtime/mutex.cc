@@ -1,0 +1,174 @@
+// mutex and the queue its waiters sleep in; the algorithm of Go's sync.Mutex.
+#include <weft/mutex.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/spinlock.h"
+#include "runtime/timed_wait.h"
+#include "scheduler/park.h"
+
+namespace weft {
+
+using sched::wait_reason;
+
+namespace detail {
+
+void small_lock::lock_slow() noexcept {
+  for (int spins = 0;; ++spins) {
+    while (held_.load(std::memory_order_relaxed)) {
+      if (++spins % 128 == 0)
+        ::sched_yield();
+      else
+        base::cpu_relax();
+    }
+    if (!held_.exchange(true, std::memory_order_acquire)) return;
+  }
+}
+
+bool sleep_queue::acquire(bool lifo, uint8_t reason, const void* waits_on,
+                          int64_t deadline_ns) noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (tokens_ > 0) {
+    --tokens_;
+    lock_.unlock();
+    return true;
+  }
+  waiter w;
+  w.task = sched::current_task();
+  if (lifo)
+    waiters_.push_front(&w);
+  else
+    waiters_.push_back(&w);
+  if (wait_until(w, deadline_ns, static_cast<wait_reason>(reason), waits_on, lock_)) return true;
+  lock_.lock();
+  if (w.queued) waiters_.erase(&w);
+  bool late_token = tokens_ > 0;
+  if (late_token) --tokens_;
+  lock_.unlock();
+  return late_token;
+}
+
+void sleep_queue::release(bool handoff) noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  waiter* w = pop_claimable(waiters_);
+  if (w == nullptr) ++tokens_;
+  lock_.unlock();
+  if (w == nullptr) return;
+  sched::ready(w->task);
+  if (handoff) sched::yield_to_next();
+}
+
+}  // namespace detail
+
+namespace {
+constexpr int64_t starvation_threshold_ns = 1'000'000;
+
+void spin_briefly() noexcept {
+  for (int i = 0; i < 30; ++i) base::cpu_relax();
+}
+}  // namespace
+
+bool mutex::try_lock() noexcept {
+  int32_t old = state_.load(std::memory_order_relaxed);
+  return (old & (locked_bit | starving_bit)) == 0 &&
+         state_.compare_exchange_strong(old, old | locked_bit, std::memory_order_acquire);
+}
+
+void mutex::lock_slow() { lock_until(sched::never_ns); }
+
+bool mutex::lock_until(int64_t deadline_ns) {
+  int64_t waiting_since = 0;
+  bool starving = false;
+  bool woken = false;
+  bool expired = false;
+  int round = 0;
+  int32_t old = state_.load(std::memory_order_relaxed);
+  for (;;) {
+    if ((old & (locked_bit | starving_bit)) == locked_bit && sched::can_spin(round)) {
+      // Tell unlock that somebody is about to take it, so that it wakes nobody.
+      if (!woken && (old & woken_bit) == 0 && old / waiter_one != 0 &&
+          state_.compare_exchange_weak(old, old | woken_bit))
+        woken = true;
+      spin_briefly();
+      ++round;
+      old = state_.load(std::memory_order_relaxed);
+      continue;
+    }
+    int32_t want = old;
+    if (expired && (old & (locked_bit | starving_bit)) != 0) {
+      if (!state_.compare_exchange_weak(old, old & ~woken_bit, std::memory_order_acq_rel)) continue;
+      return false;
+    }
+    if ((old & starving_bit) == 0) want |= locked_bit;
+    if ((old & (locked_bit | starving_bit)) != 0) want += waiter_one;
+    if (starving && (old & locked_bit) != 0) want |= starving_bit;
+    if (woken) want &= ~woken_bit;
+    if (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel)) continue;
+    if ((old & (locked_bit | starving_bit)) == 0) return true;
+
+    bool again = waiting_since != 0;
+    if (!again) waiting_since = base::now_ns();
+    if (!queue_.acquire(again, static_cast<uint8_t>(wait_reason::mutex_lock), this, deadline_ns)) {
+      if (forget_waiter()) return false;
+      expired = true;
+      queue_.acquire(true, static_cast<uint8_t>(wait_reason::mutex_lock), this, sched::never_ns);
+    }
+    starving = starving || base::now_ns() - waiting_since > starvation_threshold_ns;
+    old = state_.load(std::memory_order_relaxed);
+    if ((old & starving_bit) != 0) {
+      // Handed over: the mutex is ours although it does not look locked, and we still count as waiting.
+      int32_t delta = locked_bit - waiter_one;
+      if (!starving || old / waiter_one == 1) delta -= starving_bit;
+      state_.fetch_add(delta, std::memory_order_acq_rel);
+      return true;
+    }
+    woken = true;
+    round = 0;
+  }
+}
+
+// A waiter whose deadline passed is no longer queued; it takes itself out of the count. False if an unlock
+// already did so, or already handed the mutex over to it: then a token is on its way that it must accept,
+// late as it is, because nobody else will.
+bool mutex::forget_waiter() noexcept {
+  int32_t old = state_.load(std::memory_order_relaxed);
+  for (;;) {
+    int32_t waiters = old / waiter_one;
+    if (waiters == 0 || (waiters == 1 && (old & (locked_bit | starving_bit)) == starving_bit))
+      return false;
+    int32_t want = old - waiter_one;
+    if (waiters == 1) want &= ~starving_bit;  // nobody is left to end it
+    if (state_.compare_exchange_weak(old, want, std::memory_order_acq_rel)) return true;
+  }
+}
+
+bool mutex::try_lock_for(std::chrono::nanoseconds d) {
+  if (try_lock()) return true;
+  if (d.count() <= 0) return false;
+  return lock_until(sched::deadline_after(base::now_ns(), d.count()));
+}
+
+bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
+  return try_lock_for(t - std::chrono::steady_clock::now());
+}
+
+void mutex::unlock_slow(int32_t left) {
+  if (((left + locked_bit) & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
+  if ((left & starving_bit) != 0) {
+    queue_.release(true);
+    return;
+  }
+  int32_t old = left;
+  for (;;) {
+    if (old / waiter_one == 0 || (old & (locked_bit | woken_bit | starving_bit)) != 0) return;
+    if (state_.compare_exchange_weak(old, (old - waiter_one) | woken_bit,
+                                     std::memory_order_acq_rel)) {
+      queue_.release(false);
+      return;
+    }
+  }
+}
+
+}  // namespace weft

@@ -1,0 +1,184 @@
+// select over channels, as Go's selectgo.
+//
+// All channels are locked in address order, each once. If a case is ready it is carried out under the
+// locks. Otherwise a waiter is put on every channel, sharing one claim; the task parks and the commit step
+// unlocks the channels in the same order, the last touch of this frame. Whoever claims first ends the wait;
+// afterwards the channels are locked again to take the other waiters off, each in O(1).
+#include <weft/select.h>
+
+#include <new>
+
+#include "base/clock.h"
+#include "runtime/select_wait.h"
+#include "scheduler/park.h"
+
+namespace weft::detail {
+namespace {
+
+using kind = select_case::kind;
+using sched::wait_reason;
+
+constexpr int inline_cases = 8;
+
+// Frames of up to eight cases live on the task's stack.
+template <class T>
+class small_array {
+ public:
+  explicit small_array(int n) : data_(n <= inline_cases ? inline_ : new T[static_cast<size_t>(n)]) {}
+  ~small_array() {
+    if (data_ != inline_) delete[] data_;
+  }
+  small_array(const small_array&) = delete;
+  T& operator[](int i) noexcept { return data_[i]; }
+  T* data() noexcept { return data_; }
+
+ private:
+  T inline_[inline_cases];
+  T* data_;
+};
+
+bool is_channel(const select_case& c) noexcept {
+  return (c.what == kind::recv || c.what == kind::send) && c.channel != nullptr;
+}
+
+struct frame {
+  chan_core** locked = nullptr;  // distinct channels in address order
+  int count = 0;
+  select_wait wait;
+  sched::task* task = nullptr;
+  sched::timer deadline;
+
+  void lock_all() noexcept {
+    for (int i = 0; i < count; ++i) locked[i]->lock();
+  }
+  void unlock_all() noexcept {
+    // After the last unlock the woken task may already have left the frame.
+    chan_core** list = locked;
+    for (int i = 0, n = count; i < n; ++i) list[i]->unlock();
+  }
+};
+
+void deadline_passed(sched::timer* t, int64_t) noexcept {
+  auto* f = static_cast<frame*>(t->arg);
+  sched::task* task = f->task;
+  if (f->wait.claim(&select_wait::timed_out)) sched::ready(task);
+}
+
+bool commit_select(sched::task*, void* arg) {
+  auto* f = static_cast<frame*>(arg);
+  // Not before the task is off its stack: the timer may fire at once.
+  if (f->count == 0) {
+    sched::add_timer(f->deadline);
+    return true;
+  }
+  if (f->deadline.fire != nullptr) sched::add_timer(f->deadline);
+  f->unlock_all();
+  return true;
+}
+
+int collect_channels(select_case* cases, int n, chan_core** out) noexcept {
+  int count = 0;
+  for (int i = 0; i < n; ++i) {
+    if (!is_channel(cases[i])) continue;
+    chan_core* c = cases[i].channel;
+    int at = count;
+    while (at > 0 && out[at - 1] > c) --at;
+    if (at > 0 && out[at - 1] == c) continue;
+    for (int k = count; k > at; --k) out[k] = out[k - 1];
+    out[at] = c;
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+int select_cases(select_case* cases, int n) {
+  int otherwise = -1;
+  int timeout = -1;
+  small_array<int> order(n);
+  small_array<chan_core*> channels(n);
+  sched::enter();
+  uint32_t seed = sched::next_random_number();
+  for (int i = 0; i < n; ++i) {
+    if (cases[i].what == kind::otherwise && otherwise < 0) otherwise = i;
+    if (cases[i].what == kind::timeout &&
+        (timeout < 0 || cases[i].timeout_ns < cases[timeout].timeout_ns))
+      timeout = i;
+    // Inside-out shuffle; xorshift between draws.
+    seed ^= seed << 13;
+    seed ^= seed >> 17;
+    seed ^= seed << 5;
+    auto j = static_cast<int>((uint64_t{seed} * static_cast<uint64_t>(i + 1)) >> 32);
+    order[i] = order[j];
+    order[j] = i;
+  }
+  frame f;
+  f.locked = channels.data();
+  f.count = collect_channels(cases, n, f.locked);
+
+  f.lock_all();
+  for (int k = 0; k < n; ++k) {
+    select_case& c = cases[order[k]];
+    if (!is_channel(c)) continue;
+    waiter* wake = nullptr;
+    auto o = c.what == kind::recv ? c.channel->recv_locked(c.element, &wake)
+                                  : c.channel->send_locked(c.element, &wake);
+    if (o == chan_core::outcome::would_block) continue;
+    f.unlock_all();
+    if (wake != nullptr) sched::ready(wake->task);
+    sched::leave();
+    c.success = o == chan_core::outcome::done;
+    if (c.what == kind::send && !c.success) throw panic_error("send on closed channel");
+    return order[k];
+  }
+  int at_once = otherwise;
+  if (at_once < 0 && timeout >= 0 && cases[timeout].timeout_ns <= 0) at_once = timeout;
+  if (at_once >= 0) {
+    f.unlock_all();
+    sched::leave();
+    return at_once;
+  }
+
+  f.task = sched::current_task();
+  small_array<waiter> waiters(n);
+  for (int i = 0; i < n; ++i) {
+    select_case& c = cases[i];
+    if (!is_channel(c)) continue;
+    waiter& w = waiters[i];
+    w.task = f.task;
+    w.element = c.element;
+    w.select = &f.wait;
+    w.case_index = i;
+    (c.what == kind::recv ? c.channel->receivers() : c.channel->senders()).push_back(&w);
+  }
+  if (timeout >= 0) {
+    f.deadline.when_ns = sched::deadline_after(base::now_refresh(), cases[timeout].timeout_ns);
+    f.deadline.fire = deadline_passed;
+    f.deadline.arg = &f;
+  }
+  if (f.count == 0 && timeout < 0) {
+    sched::park(wait_reason::select_no_cases, nullptr, nullptr, nullptr);
+  } else {
+    sched::park(wait_reason::select, f.count > 0 ? f.locked[0] : nullptr, commit_select, &f);
+  }
+
+  if (timeout >= 0) sched::remove_timer(f.deadline);
+  f.lock_all();
+  for (int i = 0; i < n; ++i) {
+    select_case& c = cases[i];
+    if (is_channel(c) && waiters[i].queued)
+      (c.what == kind::recv ? c.channel->receivers() : c.channel->senders()).erase(&waiters[i]);
+  }
+  f.unlock_all();
+  sched::leave();
+  waiter* winner = f.wait.winner.load(std::memory_order_acquire);
+  if (winner == &select_wait::timed_out) return timeout;
+  int chosen = winner->case_index;
+  cases[chosen].success = winner->success;
+  if (cases[chosen].what == kind::send && !winner->success)
+    throw panic_error("send on closed channel");
+  return chosen;
+}
+
+}  // namespace weft::detail

@@ -1,0 +1,139 @@
+#include "scheduler/context.h"
+
+#include <cxxabi.h>
+
+#include <cerrno>
+
+#if WEFT_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if WEFT_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+#if defined(WEFT_CONTEXT_BOOST)
+#include <boost/context/detail/fcontext.hpp>
+#endif
+
+// Defined by scheduler.cc: the body of every task context. Not noexcept: an exception that no frame of
+// the task catches must find no handler at all, so that std::terminate runs with the stack intact.
+extern "C" void weft_task_main();
+
+namespace weft::sched {
+
+WEFT_OPAQUE thread_globals current_thread_globals() noexcept {
+  asm volatile("");
+  return {reinterpret_cast<thread_globals::eh_globals*>(abi::__cxa_get_globals()), &errno};
+}
+
+namespace {
+WEFT_OPAQUE void leave_thread(context& from) noexcept {
+  thread_globals g = current_thread_globals();
+  from.eh = *g.eh;
+  from.err = *g.err;
+}
+WEFT_OPAQUE void enter_thread(const context& to) noexcept {
+  thread_globals g = current_thread_globals();
+  *g.eh = to.eh;
+  *g.err = to.err;
+}
+}  // namespace
+
+#if defined(WEFT_CONTEXT_BOOST)
+
+namespace bc = boost::context::detail;
+
+namespace {
+
+// jump_fcontext hands the context that was left to the one that continues, which stores it.
+void store_left_context(const bc::transfer_t& from) noexcept {
+  *static_cast<void**>(from.data) = from.fctx;
+}
+
+void boost_entry(bc::transfer_t from) {
+  store_left_context(from);
+  weft_task_main();
+}
+
+void raw_switch(void** save_sp, void* to_sp) noexcept {
+  store_left_context(bc::jump_fcontext(to_sp, save_sp));
+}
+
+void* raw_make(void* bottom, void* top) noexcept {
+  size_t size = static_cast<size_t>(static_cast<char*>(top) - static_cast<char*>(bottom));
+  return bc::make_fcontext(top, size, boost_entry);
+}
+
+}  // namespace
+
+saved_registers registers_of(const context& c) noexcept {
+  auto* frame = static_cast<const uintptr_t*>(c.sp);
+#if defined(__x86_64__)
+  // Boost 1.81: +0 mxcsr/fcw, +0x10 r12..r15, +0x30 rbx, +0x38 rbp, +0x40 rip.
+  return {frame[8], reinterpret_cast<uintptr_t>(frame + 9), frame[7], frame[6]};
+#else
+  // aarch64: x29 and x30 at +0x90.
+  return {frame[0x98 / 8], reinterpret_cast<uintptr_t>(frame) + 0xb0, frame[0x90 / 8], 0};
+#endif
+}
+
+#else
+
+extern "C" void weft_switch(void** save_sp, void* to_sp) noexcept;
+extern "C" void weft_context_entry() noexcept;
+
+namespace {
+
+void raw_switch(void** save_sp, void* to_sp) noexcept { weft_switch(save_sp, to_sp); }
+
+void* raw_make(void*, void* top) noexcept {
+  auto* frame = static_cast<uintptr_t*>(top) - 9;
+  for (int i = 0; i < 6; ++i) frame[i] = 0;
+  frame[6] = reinterpret_cast<uintptr_t>(&weft_context_entry);
+  frame[7] = frame[8] = 0;  // rsp is 16-byte aligned at the entry's call
+  return frame;
+}
+
+}  // namespace
+
+saved_registers registers_of(const context& c) noexcept {
+  auto* frame = static_cast<const uintptr_t*>(c.sp);
+  return {frame[6], reinterpret_cast<uintptr_t>(frame + 7), frame[5], frame[4]};
+}
+
+#endif
+
+void make_context(context& c, [[maybe_unused]] void* bottom, void* top) noexcept {
+  c.sp = raw_make(bottom, top);
+  c.eh = {nullptr, 0};
+  c.err = 0;
+#if WEFT_ASAN
+  c.asan_fake_stack = nullptr;
+  c.asan_bottom = bottom;
+  c.asan_size = static_cast<size_t>(static_cast<char*>(top) - static_cast<char*>(bottom));
+#endif
+}
+
+void context_started([[maybe_unused]] context& c) noexcept {
+#if WEFT_ASAN
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+  enter_thread(c);
+}
+
+void switch_context(context& from, context& to, [[maybe_unused]] bool from_ends) noexcept {
+  leave_thread(from);
+#if WEFT_ASAN
+  __sanitizer_start_switch_fiber(from_ends ? nullptr : &from.asan_fake_stack, to.asan_bottom,
+                                 to.asan_size);
+#endif
+#if WEFT_TSAN
+  __tsan_switch_to_fiber(to.tsan_fiber, 0);
+#endif
+  raw_switch(&from.sp, to.sp);
+#if WEFT_ASAN
+  __sanitizer_finish_switch_fiber(from.asan_fake_stack, nullptr, nullptr);
+#endif
+  enter_thread(from);
+}
+
+}  // namespace weft::sched

@@ -1,0 +1,121 @@
+// The monitor: one thread without a processor that keeps the others honest.
+//
+// Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does) it refreshes the
+// coarse clock, polls descriptors that nobody has looked at for a while, calls for help when work sits on
+// a processor that does not switch, and retakes processors held for 10 ms while others wait.
+#include <pthread.h>
+
+#include <cstring>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/futex.h"
+#include "scheduler/park.h"
+#include "scheduler/scheduler.h"
+
+namespace weft::sched {
+namespace {
+
+constexpr int64_t shortest_sleep_ns = 20'000;
+constexpr int64_t longest_sleep_ns = 2'000'000;
+constexpr int64_t slice_ns = 10'000'000;
+constexpr int64_t unattended_poll_ns = 2'000'000;
+constexpr int idle_rounds_before_backoff = 50;
+
+bool work_waits_for(const processor* p, int64_t now) noexcept {
+  return has_local_work(p) || p->timers.earliest() <= now ||
+         g_sched.global_size.load(std::memory_order_relaxed) > 0;
+}
+
+// True if it did something, so that the next look should come soon.
+bool poll_if_unattended(int64_t now) noexcept {
+  int64_t last = g_sched.last_poll_ns.load(std::memory_order_relaxed);
+  if (last == 0 || now - last < unattended_poll_ns) return false;
+  poller* io = g_sched.io.load(std::memory_order_acquire);
+  if (!io->has_waiters()) return false;
+  task_list list;
+  g_sched.last_poll_ns.compare_exchange_strong(last, now, std::memory_order_relaxed);
+  io->poll(0, list);
+  if (list.empty()) return false;
+  global_push_list(list);
+  wake_one();
+  return true;
+}
+
+bool look_at(processor* p, int64_t now) noexcept {
+  if (p->status.load(std::memory_order_relaxed) != processor_status::running) {
+    // An idle processor's timers are the polling thread's business, unless nobody polls.
+    if (p->timers.earliest() <= now &&
+        g_sched.last_poll_ns.load(std::memory_order_relaxed) != 0)
+      wake_one();
+    return false;
+  }
+  uint32_t tick = p->tick.load(std::memory_order_relaxed);
+  if (tick != p->seen_tick) {
+    p->seen_tick = tick;
+    p->seen_at_ns = now;
+    return false;
+  }
+  if (!work_waits_for(p, now)) return false;
+  if (g_sched.idle_procs.load(std::memory_order_relaxed) > 0) wake_one();
+  if (now - p->seen_at_ns < slice_ns || !retake(p, tick)) return false;
+  p->seen_at_ns = now;
+  hand_off(p);
+  return true;
+}
+
+void sleep_while_idle() noexcept {
+  g_sched.monitor_word.store(1, std::memory_order_seq_cst);
+  // acquire() counts first and reads monitor_word then: one of the two sees the other.
+  while (g_sched.running_procs.load(std::memory_order_seq_cst) == 0 &&
+         g_sched.monitor_word.load(std::memory_order_relaxed) == 1)
+    base::futex_wait(g_sched.monitor_word, 1, -1);
+  g_sched.monitor_word.store(0, std::memory_order_relaxed);
+}
+
+void* monitor_main(void*) {
+  auto* th = new thread;
+  th->foreign = true;
+  th->role = "monitor";
+  th->crit.store(1, std::memory_order_relaxed);
+  register_thread(th);
+  int quiet = 0;
+  int64_t sleep_ns = shortest_sleep_ns;
+  for (;;) {
+    if (g_sched.running_procs.load(std::memory_order_seq_cst) == 0) {
+      sleep_while_idle();
+      quiet = 0;
+    }
+    sleep_ns = quiet < idle_rounds_before_backoff ? shortest_sleep_ns : sleep_ns * 2;
+    if (sleep_ns > longest_sleep_ns) sleep_ns = longest_sleep_ns;
+    timespec pause{0, sleep_ns};
+    ::nanosleep(&pause, nullptr);
+    int64_t now = base::now_refresh();
+    bool acted = poll_if_unattended(now);
+    int n = g_sched.max_procs.load(std::memory_order_relaxed);
+    for (int i = 0; i < n; ++i) acted |= look_at(g_sched.processors[i], now);
+    quiet = acted ? 0 : quiet + 1;
+  }
+}
+
+}  // namespace
+
+void wake_monitor() noexcept {
+  if (g_sched.monitor_word.exchange(0, std::memory_order_seq_cst) != 0)
+    base::futex_wake(g_sched.monitor_word, 1);
+}
+
+void start_monitor() noexcept {
+  if (!retake_available())
+    base::log_line(
+        "membarrier is not available: a task that never calls the runtime keeps its processor");
+  pthread_attr_t attr;
+  ::pthread_attr_init(&attr);
+  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  pthread_t id;
+  int error = ::pthread_create(&id, &attr, monitor_main, nullptr);
+  ::pthread_attr_destroy(&attr);
+  if (error != 0) base::fatalf("cannot start the monitor thread: %s", std::strerror(error));
+}
+
+}  // namespace weft::sched

@@ -1,0 +1,91 @@
+// Moving tasks between a processor's queues and the global one.
+#include <mutex>
+
+#include "scheduler/scheduler.h"
+
+namespace weft::sched {
+namespace {
+
+// A pair of tasks that ready each other would live in `next` for ever; after this many turns the ring
+// goes first once.
+constexpr uint32_t max_next_streak = 32;
+
+void overflow(processor* p, task* t) noexcept {
+  task* batch[run_queue::capacity / 2];
+  uint32_t n = p->ring.grab_half(batch, run_queue::capacity / 2);
+  task_list list;
+  for (uint32_t i = 0; i < n; ++i) list.push_back(batch[i]);
+  list.push_back(t);
+  global_push_list(list);
+}
+
+task* take_next(processor* p) noexcept {
+  task* t = p->next.load(std::memory_order_relaxed);
+  // A thief may take it between the load and the exchange.
+  if (t != nullptr && p->next.compare_exchange_strong(t, nullptr, std::memory_order_acq_rel,
+                                                      std::memory_order_relaxed))
+    return t;
+  return nullptr;
+}
+
+}  // namespace
+
+void local_push(processor* p, task* t, bool next) noexcept {
+  if (next) {
+    t = p->next.exchange(t, std::memory_order_acq_rel);
+    if (t == nullptr) return;
+  }
+  if (!p->ring.push(t)) overflow(p, t);
+}
+
+task* local_pop(processor* p) noexcept {
+  if (p->next_streak < max_next_streak) {
+    if (task* t = take_next(p)) {
+      ++p->next_streak;
+      return t;
+    }
+  }
+  p->next_streak = 0;
+  if (task* t = p->ring.pop()) return t;
+  return take_next(p);
+}
+
+bool has_local_work(const processor* p) noexcept {
+  return !p->ring.empty() || p->next.load(std::memory_order_relaxed) != nullptr;
+}
+
+void global_push(task* t) noexcept {
+  std::lock_guard hold(g_sched.lock);
+  g_sched.global.push_back(t);
+  g_sched.global_size.fetch_add(1, std::memory_order_relaxed);
+}
+
+void global_push_list(task_list& list) noexcept {
+  if (list.empty()) return;
+  std::lock_guard hold(g_sched.lock);
+  g_sched.global_size.fetch_add(static_cast<int64_t>(list.size()), std::memory_order_relaxed);
+  g_sched.global.append(list);
+}
+
+// One task to run now; up to max - 1 more move to p's ring (max 0: this processor's fair share).
+task* global_pop(processor* p, int max) noexcept {
+  std::lock_guard hold(g_sched.lock);
+  auto n = static_cast<int>(g_sched.global.size());
+  if (n == 0) return nullptr;
+  int share = n / g_sched.max_procs.load(std::memory_order_relaxed) + 1;
+  if (share > n) share = n;
+  if (max > 0 && share > max) share = max;
+  if (share > static_cast<int>(run_queue::capacity / 2)) share = run_queue::capacity / 2;
+  g_sched.global_size.fetch_sub(share, std::memory_order_relaxed);
+  task* first = g_sched.global.pop_front();
+  for (int i = 1; i < share; ++i) {
+    task* t = g_sched.global.pop_front();
+    if (!p->ring.push(t)) {
+      g_sched.global.push_back(t);
+      g_sched.global_size.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  return first;
+}
+
+}  // namespace weft::sched

@@ -1,0 +1,23 @@
+#pragma once
+// Starting, stopping and resizing the scheduler; used by weft::run and set_max_procs.
+#include <weft/detail/spawn.h>
+
+namespace weft::sched {
+
+// The number of processors that the machine grants: the affinity mask, limited by the tightest cgroup CPU
+// quota of this process's group and its ancestors (rounded up), at least 1; WEFT_MAXPROCS overrides.
+int default_max_procs();
+
+// Starts the process-wide scheduler (first call) or lets it go on after stop(). 1 <= procs <= 1024.
+void start(int procs) noexcept;
+
+// Stops task execution: returns when no task runs with a processor any more. Tasks keep their places and
+// go on with the next start(). Not callable from a task.
+void stop() noexcept;
+bool started() noexcept;
+
+// Changes the number of processors while tasks run. Callable from a task or any thread.
+void resize(int procs) noexcept;
+int current_max_procs() noexcept;
+
+}  // namespace weft::sched

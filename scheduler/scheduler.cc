@@ -1,0 +1,392 @@
+// Scheduler: which task runs on which thread, and how one task gives way to the next.
+//
+// Words      task: a green thread. processor (P): the right to run tasks, max_procs of them, with a queue of
+//            runnable tasks each. thread: an OS thread; it runs tasks while it holds a P.
+// Shape      A task that gives way switches straight to the next task of its P's queue. Only when that is
+//            empty, or every 61st time, does it go through the thread's own context (find_work.cc), which
+//            looks everywhere else.
+// Switch     The context that comes next does what is left to do for the one that was left (after_switch):
+//            mark it waiting and release the lock that makes it findable, queue it, or free it. So nobody
+//            can continue a task that has not yet left its stack.
+// Invariants [S1] A task is in exactly one of: a queue, a thread's `current`, a wait list, a free list.
+//            [S2] P-local data is touched only by the thread that holds P, inside a critical section.
+//            [S3] No thread-local address and no P is kept across a switch; self() is asked again.
+//            [I1] in idle.cc; [R1] in retake.cc.
+// Locks      timer heap -> g_sched.lock -> nothing. The run queues and the state door are lock-free.
+// Reading on park.h, queues.cc, idle.cc, find_work.cc, retake.cc, monitor.cc, control.cc.
+#include "scheduler/scheduler.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "base/check.h"
+#include "base/futex.h"
+#include "scheduler/park.h"
+
+namespace weft::sched {
+
+scheduler g_sched;
+
+namespace {
+
+constexpr int task_cache_batch = 32;
+constexpr int task_cache_max = 128;
+constexpr int stack_cache_max = 64;
+constexpr uint64_t id_batch = 16;
+constexpr uint32_t fairness_period = 61;
+
+// The next task of this P if the thread may switch to it directly.
+task* pick_direct(processor* p) noexcept {
+  if (p->tick.load(std::memory_order_relaxed) % fairness_period == 0 ||
+      g_sched.stop_requested.load(std::memory_order_relaxed) ||
+      p->timers.earliest() <= base::coarse_ns())
+    return nullptr;
+  return local_pop(p);
+}
+
+void begin_run(thread* th, processor* p, task* t) noexcept {
+  change_state(*t, task_status::runnable, task_status::running);
+  if (t->stk == nullptr) prepare_first_run(p, t);
+  p->tick.store(p->tick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  th->current.store(t, std::memory_order_relaxed);
+}
+
+// Leaves the calling task, whose fate `after` describes. Returns when it runs again.
+void switch_away(thread* th, task* me, const after_switch& after) noexcept {
+  th->after = after;
+  processor* p = th->p.load(std::memory_order_relaxed);
+  context* to = &th->sched_ctx;
+  if (task* next = p != nullptr ? pick_direct(p) : nullptr) {
+    begin_run(th, p, next);
+    to = &next->ctx;
+  } else {
+    th->current.store(nullptr, std::memory_order_relaxed);
+  }
+  switch_context(me->ctx, *to, after.what == after_switch::op::exit);
+  finish_switch();
+}
+
+void put_stack(processor* p, stack* s) noexcept {
+  auto c = static_cast<int>(s->cls);
+  if (p == nullptr || p->free_stack_count[c] >= stack_cache_max) {
+    release_stack(s);
+    return;
+  }
+  s->next = p->free_stacks[c];
+  p->free_stacks[c] = s;
+  ++p->free_stack_count[c];
+}
+
+stack* take_stack(processor* p, stack_class cls) noexcept {
+  auto c = static_cast<int>(cls);
+  stack* s = p->free_stacks[c];
+  if (s == nullptr) {
+    s = acquire_free_stacks(cls, stack_cache_max / 2, p->free_stack_count[c]);
+    if (s == nullptr) return acquire_stack(cls);
+    p->free_stacks[c] = s;
+  }
+  p->free_stacks[c] = s->next;
+  --p->free_stack_count[c];
+  return s;
+}
+
+// The last act for a task that ended, on the context that came next.
+void bury(task* t) noexcept {
+  processor* p = self()->p.load(std::memory_order_relaxed);
+  put_stack(p, t->stk);
+  t->stk = nullptr;
+  bool system = t->system;
+  change_state(*t, task_status::running, task_status::free);
+  if (system) {
+    g_sched.system_tasks.fetch_sub(1, std::memory_order_relaxed);
+  }
+  p->finished.store(p->finished.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  t->next = p->free_tasks;
+  p->free_tasks = t;
+  if (++p->free_task_count < task_cache_max) return;
+  task* keep = p->free_tasks;
+  for (int i = 1; i < task_cache_max / 2; ++i) keep = keep->next;
+  task* surplus = keep->next;
+  keep->next = nullptr;
+  p->free_task_count = task_cache_max / 2;
+  free_tasks(surplus);
+}
+
+void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*, void*),
+                  void* arg) noexcept {
+  change_state(*t, task_status::running, task_status::waiting, reason);
+  if (commit == nullptr || commit(t, arg)) {
+    while (th->park_word.load(std::memory_order_acquire) == 0)  // [ord thread.unpark]
+      base::futex_wait(th->park_word, 0, -1);
+    th->park_word.store(0, std::memory_order_relaxed);
+  }
+  change_state(*t, task_status::waiting, task_status::running);
+}
+
+bool unlock_spinlock(task*, void* lock) {
+  static_cast<base::spinlock*>(lock)->unlock();
+  return true;
+}
+
+task* new_task(processor* p, const detail::body_ops& ops, void* callable,
+               const detail::spawn_params& params, uintptr_t created_by) {
+  task* t = allocate_task(p);
+  t->cls = static_cast<stack_class>(params.stack_class);
+  t->foreign = false;
+  t->system = params.system;
+  t->locked_to_thread = false;
+  t->waits_on = nullptr;
+  t->created_by = created_by;
+  t->body = &ops;
+  t->heap_body = nullptr;
+  if (ops.size > inline_body_size || ops.align > 16)
+    t->heap_body = ::operator new(ops.size, std::align_val_t{ops.align});
+  ops.move_to(callable, t->body_storage());
+  if (params.name != nullptr) t->name = ::strdup(params.name);
+  if (params.system) g_sched.system_tasks.fetch_add(1, std::memory_order_relaxed);
+  change_state(*t, task_status::free, task_status::runnable);
+  return t;
+}
+
+void release_body(task* t) noexcept {
+  if (t->heap_body != nullptr) {
+    ::operator delete(t->heap_body, std::align_val_t{t->body->align});
+    t->heap_body = nullptr;
+  }
+  t->body = nullptr;
+  if (t->name != nullptr) {
+    std::free(t->name);
+    t->name = nullptr;
+  }
+}
+
+}  // namespace
+
+task_hooks g_task_hooks;
+
+void finish_switch() noexcept {
+  thread* th = self();
+  after_switch a = th->after;
+  th->after.what = after_switch::op::none;
+  switch (a.what) {
+    case after_switch::op::none:
+      break;
+    case after_switch::op::park:
+      change_state(*a.prev, task_status::running, task_status::waiting,
+                   static_cast<wait_reason>(a.reason));
+      if (a.commit != nullptr && !a.commit(a.prev, a.arg)) {
+        change_state(*a.prev, task_status::waiting, task_status::runnable);
+        local_push(th->p.load(std::memory_order_relaxed), a.prev, true);
+      }
+      break;
+    case after_switch::op::yield:
+      change_state(*a.prev, task_status::running, task_status::runnable);
+      if (a.arg != nullptr)
+        local_push(th->p.load(std::memory_order_relaxed), a.prev, false);
+      else
+        global_push(a.prev);
+      break;
+    case after_switch::op::requeue:
+      change_state(*a.prev, task_status::blocking, task_status::runnable);
+      global_push(a.prev);
+      wake_one();
+      break;
+    case after_switch::op::exit:
+      bury(a.prev);
+      break;
+  }
+}
+
+void prepare_first_run(processor* p, task* t) noexcept {
+  t->stk = take_stack(p, t->cls);
+  make_context(t->ctx, t->stk->lo, t->stk->hi);
+#if WEFT_TSAN
+  t->ctx.tsan_fiber = t->stk->tsan_fiber;
+#endif
+}
+
+task* allocate_task(processor* p) noexcept {
+  task* t;
+  if (p != nullptr) {
+    if (p->free_tasks == nullptr)
+      p->free_tasks = allocate_tasks(task_cache_batch, p->free_task_count);
+    t = p->free_tasks;
+    p->free_tasks = t->next;
+    --p->free_task_count;
+    if (p->next_id == p->last_id) {
+      p->next_id = g_sched.next_task_id.fetch_add(id_batch, std::memory_order_relaxed);
+      p->last_id = p->next_id + id_batch;
+    }
+    t->id = p->next_id++;
+    p->created.store(p->created.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  } else {
+    int count = 0;
+    t = allocate_tasks(1, count);
+    t->id = g_sched.next_task_id.fetch_add(1, std::memory_order_relaxed);
+    g_sched.foreign_created.fetch_add(1, std::memory_order_relaxed);
+  }
+  t->next = nullptr;
+  return t;
+}
+
+void worker_main(thread* th) noexcept {
+  register_thread(th);
+  th->crit.store(1, std::memory_order_relaxed);
+  acquire(th, th->next_p);
+  th->next_p = nullptr;
+  for (;;) {
+    task* t = find_work(th);
+    begin_run(th, th->p.load(std::memory_order_relaxed), t);
+    switch_context(th->sched_ctx, t->ctx, false);
+    finish_switch();
+  }
+}
+
+void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+          void* arg) noexcept {
+  thread* th = self();
+  task* me = th->current.load(std::memory_order_relaxed);
+  me->waits_on = waits_on;
+  if (th->foreign) {
+    park_foreign(th, me, reason, commit, arg);
+    return;
+  }
+  switch_away(th, me,
+              {after_switch::op::park, me, commit, arg, static_cast<uint8_t>(reason)});
+}
+
+void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock) noexcept {
+  park(reason, waits_on, unlock_spinlock, &lock);
+}
+
+void ready(task* t, bool next) noexcept {
+  if (t->foreign) {
+    thread* th = t->own_thread;
+    th->park_word.store(1, std::memory_order_release);  // [ord thread.unpark]
+    base::futex_wake(th->park_word, 1);
+    return;
+  }
+  change_state(*t, task_status::waiting, task_status::runnable);
+  thread* th = self();
+  processor* p = th->p.load(std::memory_order_relaxed);
+  if (p == nullptr) {
+    global_push(t);
+    wake_one();
+    return;
+  }
+  local_push(p, t, next);
+  if (!p->ring.empty()) wake_one();
+}
+
+void make_ready(task* t) noexcept {
+  change_state(*t, task_status::waiting, task_status::runnable);
+}
+
+void yield_now() noexcept {
+  thread* th = self();
+  if (th->foreign) {
+    ::sched_yield();
+    return;
+  }
+  task* me = th->current.load(std::memory_order_relaxed);
+  switch_away(th, me, {after_switch::op::yield, me, nullptr, nullptr, 0});
+}
+
+void yield_to_next() noexcept {
+  thread* th = self();
+  if (th->foreign) return;
+  task* me = th->current.load(std::memory_order_relaxed);
+  switch_away(th, me, {after_switch::op::yield, me, nullptr, me, 0});
+}
+
+bool can_spin(int round) noexcept {
+  if (round >= 4 || g_sched.running_procs.load(std::memory_order_relaxed) < 2) return false;
+  processor* p = self()->p.load(std::memory_order_relaxed);
+  return p != nullptr && !has_local_work(p);
+}
+
+task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+  struct starter {
+    void (*start)(void*);
+    void* arg;
+    void operator()() const { start(arg); }
+  } body{start, arg};
+  task* t = new_task(self()->p.load(std::memory_order_relaxed), detail::body_ops_for<starter>, &body, {},
+                     created_by);
+  t->parent_id = 0;
+  base::emit(base::event_kind::task_create, t->id, created_by);
+  return t;
+}
+
+void set_task_name(task& t, char* name) noexcept {
+  std::free(std::exchange(t.name, name));
+}
+
+uint32_t next_random_number() noexcept { return next_random(self()); }
+
+void for_each_task(void (*visit)(task&, void*), void* arg) {
+  size_t n = task_record_count();
+  for (size_t i = 0; i < n; ++i) {
+    task& t = task_record(i);
+    if (status_of(t.state.load(std::memory_order_acquire)) != task_status::free) visit(t, arg);
+  }
+}
+
+int64_t live_tasks() noexcept {
+  int64_t n = g_sched.foreign_created.load(std::memory_order_relaxed) -
+              g_sched.system_tasks.load(std::memory_order_relaxed);
+  for (processor* p : g_sched.processors) {
+    if (p == nullptr) break;
+    n += p->created.load(std::memory_order_relaxed) - p->finished.load(std::memory_order_relaxed);
+  }
+  return n;
+}
+
+}  // namespace weft::sched
+
+extern "C" void weft_task_main() {
+  using namespace weft::sched;
+  {
+    task* me = self()->current.load(std::memory_order_relaxed);
+    context_started(me->ctx);
+    finish_switch();
+    leave();
+    me->body->invoke(me->body_storage());
+  }
+  enter();
+  thread* th = self();
+  task* me = th->current.load(std::memory_order_relaxed);
+  release_body(me);
+  if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*me);
+  switch_away(th, me, {after_switch::op::exit, me, nullptr, nullptr, 0});
+  __builtin_unreachable();
+}
+
+namespace weft::detail {
+
+[[gnu::noinline]] void spawn_task(const body_ops& ops, void* callable, const spawn_params& params) {
+  using namespace weft::sched;
+  auto created_by = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
+  enter();
+  thread* th = self();
+  processor* p = th->p.load(std::memory_order_relaxed);
+  task* parent = th->current.load(std::memory_order_relaxed);
+  task* t = new_task(p, ops, callable, params, created_by);
+  if (params.main && g_sched.main_id_free.exchange(false, std::memory_order_relaxed)) t->id = 1;
+  t->parent_id = th->foreign || params.main ? 0 : parent->id;
+  if (params.main) t->created_by = 0;
+  if (g_task_hooks.created != nullptr) g_task_hooks.created(*parent, *t);
+  base::emit(base::event_kind::task_create, t->id, created_by);
+  if (p != nullptr) {
+    local_push(p, t, true);
+    if (!p->ring.empty()) wake_one();
+  } else {
+    global_push(t);
+    wake_one();
+  }
+  leave();
+}
+
+}  // namespace weft::detail

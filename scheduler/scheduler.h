@@ -1,0 +1,121 @@
+#pragma once
+// Private to the scheduler layer: processors and the process-wide scheduler. scheduler.cc has the design.
+#include <atomic>
+#include <cstdint>
+
+#include "base/spinlock.h"
+#include "scheduler/ports.h"
+#include "scheduler/run_queue.h"
+#include "scheduler/thread.h"
+#include "scheduler/timers.h"
+
+namespace weft::sched {
+
+enum class processor_status : uint8_t { idle, running, stopped };
+
+struct alignas(128) processor {
+  int id = 0;
+  std::atomic<processor_status> status{processor_status::stopped};
+  std::atomic<thread*> owner{nullptr};  // while running
+  processor* idle_next = nullptr;       // scheduler lock
+
+  std::atomic<task*> next{nullptr};  // runs before the ring
+  run_queue ring;
+  std::atomic<uint32_t> tick{0};  // task switches; the monitor compares it
+  uint32_t next_streak = 0;       // how often `next` went before a waiting ring
+  timer_heap timers;
+
+  // Owner only.
+  task* free_tasks = nullptr;
+  int free_task_count = 0;
+  stack* free_stacks[stack_classes] = {};
+  int free_stack_count[stack_classes] = {};
+  uint64_t next_id = 0, last_id = 0;
+
+  // Written by the owner, summed by readers.
+  std::atomic<int64_t> created{0};
+  std::atomic<int64_t> finished{0};
+  std::atomic<uint64_t> steals{0};
+
+  // Monitor's notes.
+  uint32_t seen_tick = 0;
+  int64_t seen_at_ns = 0;
+};
+
+inline constexpr int max_processors = 1024;
+
+struct scheduler {
+  base::spinlock lock;  // guards the lists below; a leaf but for no other lock
+  task_list global;
+  std::atomic<int64_t> global_size{0};
+  processor* idle_processors = nullptr;
+  thread* idle_threads = nullptr;
+  int idle_thread_count = 0;
+
+  processor* processors[max_processors] = {};
+  std::atomic<int> max_procs{0};
+  std::atomic<int> idle_procs{0};
+  std::atomic<int> spinning{0};
+
+  // When the last poll ended; 0 while a thread waits in the poller. wait_until is that thread's limit.
+  std::atomic<int64_t> last_poll_ns{1};
+  std::atomic<int64_t> poll_until_ns{never_ns};
+  std::atomic<poller*> io{nullptr};
+
+  std::atomic<bool> stop_requested{false};
+  std::atomic<int> running_procs{0};  // neither idle nor stopped
+  std::atomic<int> worker_threads{0};
+  std::atomic<uint32_t> monitor_word{0};  // 1: asleep because everything is idle
+
+  std::atomic<int64_t> foreign_created{0};  // tasks made by threads without a P
+  std::atomic<int64_t> system_tasks{0};
+  std::atomic<uint64_t> next_task_id{2};  // 1 is the main task
+  std::atomic<bool> main_id_free{true};
+};
+
+extern scheduler g_sched;
+
+// queues.cc: moving tasks to and from queues.
+void local_push(processor* p, task* t, bool next) noexcept;
+task* local_pop(processor* p) noexcept;
+void global_push(task* t) noexcept;
+void global_push_list(task_list& list) noexcept;
+task* global_pop(processor* p, int max) noexcept;
+bool has_local_work(const processor* p) noexcept;
+
+// idle.cc: the wake-up protocol.
+void wake_one() noexcept;                       // a task was queued: somebody should look
+void start_thread_for(processor* p, bool spinning) noexcept;
+void hand_off(processor* p) noexcept;           // p's thread leaves it: somebody else should run it
+void acquire(thread* th, processor* p) noexcept;
+processor* release(thread* th) noexcept;
+processor* take_idle_processor() noexcept;
+void put_idle_processor(processor* p) noexcept;
+bool stop_processor_if_requested(processor* p) noexcept;
+
+// find_work.cc: the loop of a worker thread.
+task* find_work(thread* th) noexcept;
+void stop_thread(thread* th) noexcept;  // sleeps until a processor is handed over
+bool run_due_timers(processor* p, int64_t now) noexcept;
+
+// scheduler.cc: switching.
+void worker_main(thread* th) noexcept;
+void finish_switch() noexcept;
+task* allocate_task(processor* p) noexcept;
+void prepare_first_run(processor* p, task* t) noexcept;
+
+// timers: the heap that a new timer goes to, and the poller's wake-up for an earlier deadline.
+processor* processor_for_timers() noexcept;
+void timer_added(int64_t when_ns) noexcept;
+
+// retake.cc: taking a processor from a thread that does not use the runtime.
+bool retake_available() noexcept;
+bool retake(processor* p, uint32_t seen_tick) noexcept;
+
+// monitor.cc
+void start_monitor() noexcept;
+void wake_monitor() noexcept;
+
+uint32_t next_random(thread* th) noexcept;
+
+}  // namespace weft::sched

@@ -1,0 +1,129 @@
+#pragma once
+// The task record: everything the runtime knows of one green thread.
+//
+// Records live in chunks that are never given back, so a task pointer may be followed at any time; the
+// state word says whether the record is in use. That is what lets a dump walk all tasks without a lock.
+#include <weft/detail/spawn.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/events.h"
+#include "base/spinlock.h"
+#include "scheduler/context.h"
+#include "scheduler/stack.h"
+#include "scheduler/task_state.h"
+
+namespace weft::sched {
+
+struct thread;
+
+inline constexpr size_t inline_body_size = 64;
+
+struct alignas(64) task {
+  // status | wait_reason << 8 | claim bit. Written by change_state() and the claim functions only.
+  std::atomic<uint32_t> state{0};
+  stack_class cls = stack_class::standard;
+  bool foreign = false;  // stands for an OS thread that is not a worker
+  bool system = false;   // the runtime's own; not counted as a user's task
+  bool locked_to_thread = false;
+  uint64_t id = 0;
+  task* next = nullptr;  // link of the queue that holds the task
+  context ctx;
+  stack* stk = nullptr;  // null until the first run
+  thread* own_thread = nullptr;  // foreign tasks: the thread it stands for
+
+  std::atomic<int64_t> since_ns{0};  // coarse time of the last change of state
+  const void* waits_on = nullptr;  // address of the lock or channel, for dumps
+
+  uint64_t parent_id = 0;
+  uintptr_t created_by = 0;            // return address of the spawn call
+  char* name = nullptr;                // owned; null when unnamed
+  std::atomic<const void*> labels{nullptr};  // owned by the runtime layer (labels.h)
+  void* locals = nullptr;              // owned by the runtime layer (task_local.h)
+
+  // Filled by the waker before ready(), read by the woken task.
+  uintptr_t wake_value = 0;
+
+  const detail::body_ops* body = nullptr;
+  void* heap_body = nullptr;
+  alignas(16) std::byte inline_body[inline_body_size];
+
+  void* body_storage() noexcept { return heap_body != nullptr ? heap_body : inline_body; }
+};
+
+inline constexpr uint32_t claim_bit = 1u << 16;
+
+inline task_status status_of(uint32_t word) noexcept { return static_cast<task_status>(word & 0xff); }
+inline wait_reason reason_of(uint32_t word) noexcept {
+  return static_cast<wait_reason>((word >> 8) & 0xff);
+}
+inline constexpr uint32_t state_word(task_status s, wait_reason r) noexcept {
+  return static_cast<uint32_t>(s) | static_cast<uint32_t>(r) << 8;
+}
+
+// The one door: the only function that changes a task's status.
+//
+// The caller owns the task by the rules of task_state.h, so from -> to cannot race with another change;
+// only the claim bit is shared, with whoever inspects a task that is not executing:
+//   - out of `running`, `blocking` and `free`, where no claim can be taken, a store is enough;
+//   - waiting -> runnable keeps a claim, because the task does not execute yet: one fetch_add;
+//   - into `running` out of a claimable state, the door waits until the claim is released (microseconds).
+void wait_for_claim(task& t, uint32_t from_word, uint32_t to_word) noexcept;
+
+inline void change_state(task& t, task_status from, task_status to,
+                         wait_reason reason = wait_reason::none) noexcept {
+  WEFT_DCHECK(legal(from, to));
+  const uint32_t to_word = state_word(to, reason);
+  // [ord task.state] release: whoever acquires the word sees the saved context and the wait's details.
+  switch (from) {
+    case task_status::free:
+    case task_status::running:
+    case task_status::blocking: {
+      WEFT_CHECK(status_of(t.state.load(std::memory_order_relaxed)) == from);
+      t.since_ns.store(base::coarse_ns(), std::memory_order_relaxed);
+      t.state.store(to_word, std::memory_order_release);
+      break;
+    }
+    case task_status::waiting: {
+      uint32_t old = t.state.load(std::memory_order_relaxed) & ~claim_bit;
+      WEFT_CHECK(status_of(old) == from);
+      t.since_ns.store(base::coarse_ns(), std::memory_order_relaxed);
+      if (to == task_status::running)
+        wait_for_claim(t, old, to_word);
+      else
+        t.state.fetch_add(to_word - old, std::memory_order_acq_rel);
+      break;
+    }
+    case task_status::runnable: {
+      uint32_t expected = state_word(task_status::runnable, wait_reason::none);
+      uint32_t want = expected;
+      if (!t.state.compare_exchange_strong(want, to_word, std::memory_order_acq_rel,
+                                           std::memory_order_relaxed)) [[unlikely]]
+        wait_for_claim(t, expected, to_word);
+      t.since_ns.store(base::coarse_ns(), std::memory_order_relaxed);
+      break;
+    }
+  }
+  base::emit(base::event_kind::task_state, t.id,
+             uint64_t{static_cast<uint8_t>(from)} << 16 | uint64_t{static_cast<uint8_t>(to)} << 8 |
+                 static_cast<uint8_t>(reason));
+}
+
+// Tries to keep a task from starting to execute, so that its saved context may be read. Succeeds only
+// for a task that is runnable or waiting; every success needs an unclaim. Hold it for microseconds.
+bool claim(task& t, uint32_t& word_when_claimed) noexcept;
+void unclaim(task& t) noexcept;
+
+// Records. allocate returns one with status free; the caller fills and publishes it.
+task* allocate_tasks(int max, int& count) noexcept;  // a chain linked by `next`
+void free_tasks(task* first) noexcept;
+
+// Calls f(task&) for every record ever made, in creation order, free ones too. Lock-free.
+size_t task_record_count() noexcept;
+task& task_record(size_t index) noexcept;
+
+}  // namespace weft::sched

@@ -1,0 +1,80 @@
+#pragma once
+// The record of an OS thread that the runtime knows: a worker, or any thread that used a primitive.
+#include <weft/detail/config.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "scheduler/context.h"
+
+namespace weft::sched {
+
+struct task;
+struct processor;
+struct thread;
+
+// What to do with the context that was just left; runs on the context that comes next.
+struct after_switch {
+  enum class op : uint8_t { none, park, yield, requeue, exit };
+  op what = op::none;
+  task* prev = nullptr;
+  bool (*commit)(task*, void*) = nullptr;  // park: false cancels the park
+  void* arg = nullptr;  // park: for commit; yield: not null means the local queue's tail
+  uint8_t reason = 0;
+};
+
+struct thread {
+  thread() = default;
+  thread(const char* role_, int steal_) noexcept : steal(steal_), role(role_) {}
+
+  // The retake protocol (scheduler.cc, "Retake"). crit is 1 while the thread is inside the runtime and
+  // may use its P; steal says what another thread wants of that P.
+  std::atomic<int> crit{0};
+  std::atomic<int> steal{0};
+  std::atomic<processor*> p{nullptr};
+  std::atomic<task*> current{nullptr};  // the user's task; null in the scheduler
+
+  context sched_ctx;  // the scheduler loop, on the thread's own stack
+  after_switch after;
+  processor* last_p = nullptr;
+
+  // Parking of this OS thread.
+  std::atomic<uint32_t> park_word{0};
+  processor* next_p = nullptr;  // handed over by the waker
+  bool spinning = false;
+  thread* idle_next = nullptr;
+
+  bool foreign = false;  // not one of the scheduler's workers
+  const char* role = "worker";
+  int tid = 0;
+  uintptr_t stack_lo = 0, stack_hi = 0;  // the thread's own stack
+  void* alt_stack = nullptr;
+  task* own_task = nullptr;  // foreign threads: the record that stands for the thread
+  uint32_t rng = 0;
+
+  thread* all_next = nullptr;          // registry, under its lock
+  std::atomic<void*> sampler{nullptr};  // owned by the thread_start sink that set it
+};
+
+// Stands for every thread without a record; its steal word sends the first enter() to slow_enter().
+extern thread g_unattached;
+
+// The calling thread's record. Opaque, because a task may continue on another thread after any switch:
+// never keep the result across one. A thread that the runtime does not know yet gets g_unattached.
+WEFT_OPAQUE thread* self() noexcept;
+
+// As self(), but null for an unknown thread. Async-signal-safe.
+WEFT_OPAQUE thread* self_or_null() noexcept;
+
+// Makes the calling OS thread known as a foreign thread (it gets a task record and may use every
+// primitive); undone when the thread ends. `role` must be a literal.
+void attach_foreign(const char* role) noexcept;
+
+// Registry. for_each_thread holds its lock: f must not start or end threads.
+void register_thread(thread* t) noexcept;
+void unregister_thread(thread* t) noexcept;
+void for_each_thread(void (*f)(thread*, void*), void* arg) noexcept;
+int thread_count() noexcept;           // alive and known
+uint64_t threads_created() noexcept;   // ever started by the runtime
+
+}  // namespace weft::sched

@@ -1,0 +1,94 @@
+#include "scheduler/timers.h"
+
+#include <mutex>
+
+#include "scheduler/scheduler.h"
+
+namespace weft::sched {
+
+void timer_heap::up(size_t i) noexcept {
+  timer* t = heap_[i];
+  while (i > 0) {
+    size_t parent = (i - 1) / 4;
+    if (heap_[parent]->when_ns <= t->when_ns) break;
+    place(i, heap_[parent]);
+    i = parent;
+  }
+  place(i, t);
+}
+
+void timer_heap::down(size_t i) noexcept {
+  timer* t = heap_[i];
+  for (;;) {
+    size_t first = 4 * i + 1;
+    if (first >= heap_.size()) break;
+    size_t last = first + 4 < heap_.size() ? first + 4 : heap_.size();
+    size_t best = first;
+    for (size_t c = first + 1; c < last; ++c) {
+      if (heap_[c]->when_ns < heap_[best]->when_ns) best = c;
+    }
+    if (heap_[best]->when_ns >= t->when_ns) break;
+    place(i, heap_[best]);
+    i = best;
+  }
+  place(i, t);
+}
+
+void timer_heap::insert(timer* t, processor* owner) noexcept {
+  heap_.push_back(t);
+  t->home.store(owner, std::memory_order_relaxed);
+  t->index = heap_.size() - 1;
+  up(t->index);
+  publish();
+}
+
+void timer_heap::erase(timer* t) noexcept {
+  size_t i = t->index;
+  timer* last = heap_.back();
+  heap_.pop_back();
+  t->index = timer::not_queued;
+  if (last != t) {
+    place(i, last);
+    down(i);
+    up(last->index);
+  }
+  publish();
+}
+
+timer* timer_heap::pop_due(int64_t now) noexcept {
+  if (heap_.empty() || heap_[0]->when_ns > now) return nullptr;
+  return pop_any();
+}
+
+timer* timer_heap::pop_any() noexcept {
+  if (heap_.empty()) return nullptr;
+  timer* t = heap_[0];
+  erase(t);
+  return t;
+}
+
+void add_timer(timer& t) noexcept {
+  if (t.when_ns == never_ns) return;
+  processor* p = processor_for_timers();
+  {
+    std::lock_guard hold(p->timers.lock);
+    p->timers.insert(&t, p);
+  }
+  timer_added(t.when_ns);
+}
+
+bool remove_timer(timer& t) noexcept {
+  for (;;) {
+    processor* p = t.home.load(std::memory_order_relaxed);
+    if (p == nullptr) return false;
+    // The function runs under this lock with the timer already unqueued, so holding the lock means
+    // that it is not running now.
+    std::lock_guard hold(p->timers.lock);
+    if (t.home.load(std::memory_order_relaxed) != p) continue;  // moved when a processor was retired
+    if (t.index == timer::not_queued) return false;
+    p->timers.erase(&t);
+    return true;
+  }
+}
+
+}  // namespace weft::sched

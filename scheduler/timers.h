@@ -1,0 +1,71 @@
+#pragma once
+// Timers: one 4-ary heap per processor, under that processor's timer lock.
+//
+// A timer's function runs in the scheduler, inside the heap's lock. So remove_timer() has nothing to wait
+// for: when it returns, the function has either run to its end or never will. The function may ready
+// tasks and try non-blocking channel operations; it must not park or touch timers.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/spinlock.h"
+
+namespace weft::sched {
+
+struct processor;
+
+struct timer {
+  int64_t when_ns = 0;  // CLOCK_MONOTONIC
+  // Called once, with the timer already out of the heap. May end the timer's life.
+  void (*fire)(timer* t, int64_t now_ns) noexcept = nullptr;
+  void* arg = nullptr;
+
+  // The processor whose heap holds it, or held it last; null before the first add_timer().
+  std::atomic<processor*> home{nullptr};
+  static constexpr size_t not_queued = SIZE_MAX;
+  size_t index = not_queued;  // position in home's heap; guarded by its lock
+};
+
+inline constexpr int64_t never_ns = INT64_MAX;
+
+// now + d without overflow: too far is never.
+inline int64_t deadline_after(int64_t now, int64_t d) noexcept {
+  return d > never_ns - now ? never_ns : now + d;
+}
+
+class timer_heap {
+ public:
+  base::spinlock lock;
+
+  // The earliest deadline, or never_ns. Readable without the lock.
+  int64_t earliest() const noexcept { return earliest_.load(std::memory_order_acquire); }
+
+  // All below: lock held.
+  void insert(timer* t, processor* owner) noexcept;
+  void erase(timer* t) noexcept;
+  timer* pop_due(int64_t now) noexcept;
+  timer* pop_any() noexcept;
+  size_t size() const noexcept { return heap_.size(); }
+
+ private:
+  void place(size_t i, timer* t) noexcept {
+    heap_[i] = t;
+    t->index = i;
+  }
+  void up(size_t i) noexcept;
+  void down(size_t i) noexcept;
+  void publish() noexcept {
+    earliest_.store(heap_.empty() ? never_ns : heap_[0]->when_ns, std::memory_order_release);
+  }
+
+  std::vector<timer*> heap_;
+  std::atomic<int64_t> earliest_{never_ns};
+};
+
+// Both inside a critical section (park.h). add_timer: t.when_ns and t.fire are set and the timer is in no
+// heap. remove_timer: true if the function had not run and now never will.
+void add_timer(timer& t) noexcept;
+bool remove_timer(timer& t) noexcept;
+
+}  // namespace weft::sched

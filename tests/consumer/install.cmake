@@ -1,0 +1,4 @@
+# Installs the build tree BUILD into an empty PREFIX: what an earlier version left there must not help.
+file(REMOVE_RECURSE ${PREFIX})
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${PREFIX}
+  COMMAND_ERROR_IS_FATAL ANY)
