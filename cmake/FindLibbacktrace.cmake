@@ -31,7 +31,7 @@ endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(Libbacktrace
   REQUIRED_VARS Libbacktrace_LIBRARY Libbacktrace_HEADER
-  REASON_FAILURE_MESSAGE "gcc does not carry it here; install libgcc-<version>-dev")
+  REASON_FAILURE_MESSAGE "gcc does not carry it here: install libgcc-<version>-dev")
 
 if(Libbacktrace_FOUND AND NOT TARGET Libbacktrace::Libbacktrace)
   set(_include_dir "${CMAKE_CURRENT_BINARY_DIR}/libbacktrace-include")
