@@ -5,6 +5,9 @@
 namespace weft {
 namespace {
 
+// The base class has a protected lifetime by design (no virtual destructor); instances are static.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wnon-virtual-dtor"
 class category final : public boost::system::error_category {
  public:
   const char* name() const noexcept override { return "weft"; }
@@ -26,6 +29,7 @@ class category final : public boost::system::error_category {
     return "unknown weft error " + std::to_string(ev);
   }
 };
+#pragma GCC diagnostic pop
 
 }  // namespace
 

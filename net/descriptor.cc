@@ -208,7 +208,7 @@ void descriptor::hand_over(direction d) noexcept {
 }
 
 // Ends a use and clears `bits`, the lock of its direction.
-void descriptor::drop_user(uint64_t bits) noexcept {
+void descriptor::drop_user(uint64_t bits, bool inside_scheduler) noexcept {
   uint64_t s = state_.load(std::memory_order_relaxed);
   uint64_t to;
   do {
@@ -223,7 +223,7 @@ void descriptor::drop_user(uint64_t bits) noexcept {
     // [ord desc.state] release: the next holder, or whoever closes, sees this use's effects
   } while (!state_.compare_exchange_weak(s, to, std::memory_order_acq_rel,
                                          std::memory_order_relaxed));
-  if ((to & closed_bit) != 0 && to / users_one == 0) close_fd();
+  if ((to & closed_bit) != 0 && to / users_one == 0) close_fd(inside_scheduler);
 }
 
 bool descriptor::close() noexcept {
@@ -240,13 +240,13 @@ bool descriptor::close() noexcept {
   return true;
 }
 
-void descriptor::close_fd() noexcept {
-  {
-    sched::critical c;
-    std::lock_guard hold(timer_lock_);
-    sched::remove_timer(timer_);
-    armed_at_.store(sched::never_ns, std::memory_order_relaxed);
-  }
+void descriptor::close_fd(bool inside_scheduler) noexcept {
+  if (!inside_scheduler) sched::enter();
+  timer_lock_.lock();
+  sched::remove_timer(timer_);
+  armed_at_.store(sched::never_ns, std::memory_order_relaxed);
+  timer_lock_.unlock();
+  if (!inside_scheduler) sched::leave();
   const int fd = fd_.load(std::memory_order_relaxed);
   ensure_poller().remove(fd, tag(), shared_.load(std::memory_order_relaxed));
   // From here an event of this life changes no word [D4].
@@ -472,14 +472,14 @@ void descriptor::deliver(uint64_t tag, uint32_t events, sched::task_list& out) n
   }
 }
 
-bool descriptor::registration(uint64_t tag, int* fd, uint32_t* watch) noexcept {
+void descriptor::renew(uint64_t tag,
+                       void (*again)(io_poller&, int fd, uint64_t tag, uint32_t watch),
+                       io_poller& poller) noexcept {
   descriptor* self = from_tag(tag);
-  if (self->enter()) return false;
-  bool same = self->generation() == (tag & 0xffff);
-  *fd = self->fd_.load(std::memory_order_relaxed);
-  *watch = self->watch_.load(std::memory_order_relaxed);
-  self->leave();
-  return same;
+  if (self->enter()) return;
+  if (self->generation() == (tag & 0xffff))
+    again(poller, self->fd(), tag, self->watch_.load(std::memory_order_relaxed));
+  self->drop_user(0, true);
 }
 
 }  // namespace weft::net

@@ -14,6 +14,8 @@
 
 namespace weft::net {
 
+class io_poller;
+
 enum class direction : uint8_t { in = 0, out = 1 };
 
 // A function that gets a fresh task when a descriptor becomes readable, in place of a parked one. Lives
@@ -59,7 +61,11 @@ class alignas(64) descriptor {
   error_code enter(direction d) noexcept;
   void leave(direction d) noexcept;
 
-  int fd() const noexcept { return fd_; }
+  bool is_open() const noexcept {
+    return (state_.load(std::memory_order_acquire) & closed_bit) == 0;
+  }
+
+  int fd() const noexcept { return fd_.load(std::memory_order_relaxed); }
 
   // -- inside enter(d)/leave(d)
 
@@ -107,8 +113,10 @@ class alignas(64) descriptor {
   // Inside poll(): delivers `events` to the life that `tag` names; tasks to run go to `out`.
   static void deliver(uint64_t tag, uint32_t events, sched::task_list& out) noexcept;
 
-  // True if the tag names the present life and it is open, with what a renewed registration needs.
-  static bool registration(uint64_t tag, int* fd, uint32_t* watch) noexcept;
+  // Inside poll(): if the tag names the present life and it is open, renew(fd, watch, poller) while the fd
+  // cannot be closed.
+  static void renew(uint64_t tag, void (*again)(io_poller&, int fd, uint64_t tag, uint32_t watch),
+                    io_poller& poller) noexcept;
 
   // Records that hold an open fd.
   static int64_t open_count() noexcept;
@@ -159,8 +167,8 @@ class alignas(64) descriptor {
   int64_t earliest_deadline() const noexcept;
   error_code enter_slow(direction d) noexcept;
   void hand_over(direction d) noexcept;
-  void drop_user(uint64_t bits) noexcept;
-  void close_fd() noexcept;
+  void drop_user(uint64_t bits, bool inside_scheduler = false) noexcept;
+  void close_fd(bool inside_scheduler) noexcept;
 
   std::atomic<uint64_t> state_{0};
   std::atomic<uint64_t> word_[2] = {idle_word, idle_word};

@@ -1,20 +1,21 @@
 // Replaces one function of libbacktrace, its sort, to mend its search.
 //
-// Problem    libbacktrace finds the compilation unit of a pc by a binary search over address ranges,
-//            looking only at ranges that start at the nearest lower address. GNU ld gives every unit
-//            that instantiated a template or inline function the range of the one copy it kept, while
-//            libbacktrace joins adjacent ranges of one unit. So a unit's long range often has another
-//            unit's short range nested in it, and every pc behind the short one, up to the end of
-//            the long one, has no line and no inlined frames: in a debug build of weft's own tests
-//            a quarter of all functions.
+// Problem    libbacktrace finds the compilation unit of a pc by a binary search over address
+// ranges,
+//            looking only at ranges that start at the nearest lower address. GNU ld gives every
+//            unit that instantiated a template or inline function the range of the one copy it
+//            kept, while libbacktrace joins adjacent ranges of one unit. So a unit's long range
+//            often has another unit's short range nested in it, and every pc behind the short one,
+//            up to the end of the long one, has no line and no inlined frames: in a debug build of
+//            weft's own tests a quarter of all functions.
 // Remedy     The ranges are sorted once per module, by backtrace_qsort, an ordinary symbol of the
-//            archive's sort.o; a definition that comes earlier in the link replaces it. This one sorts
-//            and then replaces each nested range by the one around it, so the search finds that.
-//            Both units describe the same source, so the answer is the right one.
+//            archive's sort.o; a definition that comes earlier in the link replaces it. This one
+//            sorts and then replaces each nested range by the one around it, so the search finds
+//            that. Both units describe the same source, so the answer is the right one.
 // Limits     With a shared libbacktrace nothing is replaced and such pcs have a name but no line.
 // Not done   A DWARF reader of our own (1000 lines); libdw (a dependency that is slow without an
 //            index of one's own); a patched copy of libbacktrace (10 000 lines of C to keep).
-// Tests      tests/unit/profiler/symbolize_test.cc, FindsFunctionsBehindANestedRange
+// Tests      tests/unit/profiler/symbolize_test.cc, BacktraceSort.*
 #include "profiler/backtrace_sort.h"
 
 #include <cstdlib>

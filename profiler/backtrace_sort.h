@@ -1,6 +1,6 @@
 #pragma once
-// See backtrace_sort.cc. Declared so that the symbolizer can refer to it, which makes the linker take
-// this definition out of weft's archive before it comes to libbacktrace's.
+// See backtrace_sort.cc. Declared so that the symbolizer can refer to it, which makes the linker
+// take this definition out of weft's archive before it comes to libbacktrace's.
 #include <cstddef>
 #include <cstdint>
 

@@ -5,24 +5,22 @@
 #
 # The command is spelled out because CMake 3.25's protobuf_generate() derives output paths from the
 # directory that calls it and then disagrees with protoc about them.
-find_package(Protobuf 3.12 REQUIRED)
-
-set(WEFT_PROTO_ROOT ${CMAKE_CURRENT_LIST_DIR}/..)
-set(WEFT_GENERATED_DIR ${PROJECT_BINARY_DIR}/generated)
+find_package(Protobuf 3.12 REQUIRED GLOBAL)
 
 function(weft_use_proto target)
-  target_include_directories(${target} SYSTEM PRIVATE ${WEFT_GENERATED_DIR})
+  target_include_directories(${target} SYSTEM PRIVATE ${PROJECT_BINARY_DIR}/generated)
 endfunction()
 
 function(weft_add_proto target)
-  file(MAKE_DIRECTORY ${WEFT_GENERATED_DIR})
+  set(out ${PROJECT_BINARY_DIR}/generated)
+  file(MAKE_DIRECTORY ${out})
   foreach(proto ${ARGN})
-    string(REGEX REPLACE "\\.proto$" "" stem ${WEFT_GENERATED_DIR}/${proto})
+    string(REGEX REPLACE "\\.proto$" "" stem ${out}/${proto})
     add_custom_command(
       OUTPUT ${stem}.pb.cc ${stem}.pb.h
-      COMMAND protobuf::protoc --cpp_out=${WEFT_GENERATED_DIR} -I ${WEFT_PROTO_ROOT}
-              ${WEFT_PROTO_ROOT}/${proto}
-      DEPENDS ${WEFT_PROTO_ROOT}/${proto} protobuf::protoc
+      COMMAND protobuf::protoc --cpp_out=${out} -I ${PROJECT_SOURCE_DIR}
+              ${PROJECT_SOURCE_DIR}/${proto}
+      DEPENDS ${PROJECT_SOURCE_DIR}/${proto} protobuf::protoc
       COMMENT "protoc ${proto}"
       VERBATIM)
     set_source_files_properties(${stem}.pb.cc PROPERTIES COMPILE_OPTIONS -w)

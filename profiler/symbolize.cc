@@ -37,12 +37,16 @@
 #include <unordered_map>
 #include <utility>
 
+#include "profiler/backtrace_sort.h"
 #include "profiler/modules.h"
 
 namespace weft::prof {
 namespace {
 
 using expansion = std::vector<frame>;
+
+// The reference that links backtrace_sort.cc instead of libbacktrace's own sort.
+[[gnu::used]] constexpr auto mended_sort = &backtrace_qsort;
 
 // What libbacktrace tells through its callbacks. It reports "no debug info" as an error, which is
 // an ordinary outcome here: the caller falls back to the next source of names.

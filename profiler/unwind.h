@@ -53,7 +53,8 @@ struct unwind_result {
 };
 
 // Builds or updates the tables from every loaded module's .eh_frame. Cheap (tens of nanoseconds)
-// when no module came or went since the last call. Allocates and takes a lock: normal threads only.
+// when no module came or went since the last call. Allocates and takes a lock: normal threads only,
+// and never from inside an allocator.
 // Tables that a handler on another thread may still read are never freed.
 void unwind_refresh();
 

@@ -7,14 +7,9 @@
 #include <span>
 #include <vector>
 
-namespace weft::prof {
+#include "profiler/cfi.h"
 
-// DWARF register numbers of x86-64 that the tables name. The rest of 0-15 may appear in extended
-// rules, by number.
-inline constexpr uint8_t dwarf_rbx = 3;
-inline constexpr uint8_t dwarf_rbp = 6;
-inline constexpr uint8_t dwarf_rsp = 7;
-inline constexpr uint8_t dwarf_rip = 16;
+namespace weft::prof {
 
 // How a frame's CFA (its caller's rsp after the return) is found. The low 3 bits of
 // unwind_row::cfa; the other 13 are the payload.
@@ -46,23 +41,6 @@ struct unwind_row {
   uint32_t payload() const { return cfa >> 3; }
 };
 static_assert(sizeof(unwind_row) == 8);
-
-// Where the caller's value of a register is.
-struct register_rule {
-  enum class place : uint8_t {
-    same,         // in the register itself (rsp: the CFA)
-    cfa_offset,   // in memory at CFA + offset
-    in_register,  // in another register
-    at_register,  // in memory at register + offset
-    undefined,    // nowhere
-    unsupported,
-  };
-  place where = place::same;
-  uint8_t reg = 0;
-  int32_t offset = 0;
-
-  friend auto operator<=>(const register_rule&, const register_rule&) = default;
-};
 
 // The rare rules that do not fit a row: frames over 64 KiB, realigned (DRAP) frames, hand-written
 // assembly. CFA = reg + offset, or *(reg + offset) + add when `deref`.
@@ -125,19 +103,6 @@ class unwind_table {
   const extended_rule* extended_data_ = nullptr;
   uint32_t size_ = 0;
   size_t unsupported_ = 0;
-};
-
-// A module as the dynamic linker has mapped it.
-struct module_image {
-  struct segment {
-    uintptr_t lo;
-    uintptr_t hi;
-  };
-  uintptr_t text_lo = 0;  // the executable segments' hull
-  uintptr_t text_hi = 0;
-  uintptr_t eh_frame_hdr = 0;
-  size_t eh_frame_hdr_size = 0;
-  std::vector<segment> readable;  // loaded segments; the compiler reads nothing outside them
 };
 
 // Reads the module's .eh_frame_hdr and every FDE it leads to. Malformed CFI costs the rows of the

@@ -4,7 +4,7 @@
 // Native backend (switch_x86_64.S): six pushes, the stack pointer, six pops and an indirect jump: 3.2 ns.
 // A `ret` would cost 23 ns, because the return-stack predictor is wrong on every switch. No floating-
 // point control words are saved (2 ns): a task that changes the rounding mode changes it for its thread.
-// The whole routine carries CFI, so unwinders and profilers may stop anywhere in it. Boost.Context is
+// The whole routine carries CFI, so unwinders may stop anywhere in it. Boost.Context is
 // the backend elsewhere (WEFT_CONTEXT=boost).
 //
 // What libstdc++ and libc keep per thread but mean per task travels with the context: the exception

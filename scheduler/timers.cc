@@ -91,4 +91,11 @@ bool remove_timer(timer& t) noexcept {
   }
 }
 
+void rearm_timer(timer& t, int64_t when_ns) noexcept {
+  t.when_ns = when_ns;
+  processor* p = t.home.load(std::memory_order_relaxed);  // its lock is held around the function
+  p->timers.insert(&t, p);
+  timer_added(when_ns);
+}
+
 }  // namespace weft::sched

@@ -3,7 +3,8 @@
 //
 // A timer's function runs in the scheduler, inside the heap's lock. So remove_timer() has nothing to wait
 // for: when it returns, the function has either run to its end or never will. The function may ready
-// tasks and try non-blocking channel operations; it must not park or touch timers.
+// tasks and try non-blocking channel operations; it must not park or touch timers, except to link itself
+// anew with rearm_timer().
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -67,5 +68,8 @@ class timer_heap {
 // heap. remove_timer: true if the function had not run and now never will.
 void add_timer(timer& t) noexcept;
 bool remove_timer(timer& t) noexcept;
+
+// From the timer's own function only, as its last act: links the timer again, for `when_ns` in the future.
+void rearm_timer(timer& t, int64_t when_ns) noexcept;
 
 }  // namespace weft::sched

@@ -258,9 +258,7 @@ handler mux::as_handler() const {
 void mux::serve(response_writer& w, request& r) const {
   exchange& x = detail::access::state(r);
   if (x.h.form == detail::target_form::asterisk) {
-    // "OPTIONS *" asks about the server as a whole.
-    w.header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    return;
+    return;  // "OPTIONS *" asks whether the server is there: an empty 200
   }
   const std::string_view full = x.raw_path();
   const std::string_view path = r.raw_subpath();

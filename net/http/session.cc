@@ -147,7 +147,7 @@ void session::restore_partial() {
 session::fill session::fill_head(serve_mode mode) {
   const bool partial = begin_ != end_;
   out_.flush();
-  if (out_.failure() || (!partial && env_.stopping.load(std::memory_order_relaxed))) {
+  if (out_.failure()) {
     end(next::close);
     return fill::closed;
   }
@@ -158,6 +158,11 @@ session::fill session::fill_head(serve_mode mode) {
   make_room_for_head();
   result<std::size_t> n = transport_.read_now({in_ + end_, capacity_ - end_});
   if (!n && is_would_block(n.error())) {
+    // Looked for a request first: one that is already here when shutdown begins is still served.
+    if (!partial && env_.stopping.load(std::memory_order_relaxed)) {
+      end(next::close);
+      return fill::closed;
+    }
     if (!c_.head_started_ && served_) c_.since_ = env_.clock.now();
     served_ = false;
     if (mode == serve_mode::return_idle) {

@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 #include <link.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +19,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "profiler/backtrace_sort.h"
 
 // The return address of the call that this macro's user makes, minus one: inside the call.
 #define WEFT_TEST_HERE() weft_test::call_site(__LINE__)
@@ -85,6 +89,12 @@ const mapping* mapping_of(const std::vector<mapping>& mappings, uintptr_t pc) {
   return it == mappings.end() ? nullptr : &*it;
 }
 
+// libc's own function: a plain dlsym would find a sanitizer's.
+void* libc_function(const char* name) {
+  static void* const libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+  return libc == nullptr ? nullptr : dlsym(libc, name);
+}
+
 TEST(Symbolize, NamesFileAndLineOfThisFile) {
   site s = weft_test::holder<int>::method(3);
   const std::vector<frame>& frames = symbolize(s.pc);
@@ -131,7 +141,7 @@ TEST(Symbolize, ExpandsInlinedFrames) {
 }
 
 TEST(Symbolize, FindsLibcFunctions) {
-  void* qsort_address = dlsym(RTLD_DEFAULT, "qsort");
+  void* qsort_address = libc_function("qsort");
   ASSERT_NE(qsort_address, nullptr);
   const frame& f = symbolize(address_of(qsort_address) + 1).back();
   EXPECT_EQ(f.name, "qsort");
@@ -218,8 +228,9 @@ TEST(Mappings, HoldTheExecutableWithItsBuildId) {
   EXPECT_EQ(self->build_id.find_first_not_of("0123456789abcdef"), std::string::npos);
   EXPECT_EQ(self->build_id.size() % 2, 0u);
 
-  void* libc_function = dlsym(RTLD_DEFAULT, "qsort");
-  const mapping* libc = mapping_of(mappings, address_of(libc_function));
+  void* in_libc = libc_function("qsort");
+  ASSERT_NE(in_libc, nullptr);
+  const mapping* libc = mapping_of(mappings, address_of(in_libc));
   ASSERT_NE(libc, nullptr);
   EXPECT_THAT(libc->filename, HasSubstr("libc"));
   EXPECT_NE(libc->build_id, self->build_id);
@@ -251,8 +262,8 @@ TEST(Symbolize, IsThreadSafe) {
   };
   add(reinterpret_cast<void*>(&weft_test::physical));
   add(reinterpret_cast<void*>(&mapping_of));
-  add(dlsym(RTLD_DEFAULT, "qsort"));
-  add(dlsym(RTLD_DEFAULT, "printf"));
+  add(libc_function("qsort"));
+  add(libc_function("printf"));
   add(dlsym(RTLD_DEFAULT, "_ZNSo5flushEv"));
   constexpr size_t threads = 8, rounds = 50;
   std::vector<std::vector<const std::vector<frame>*>> seen(threads);
@@ -274,6 +285,69 @@ TEST(Symbolize, IsThreadSafe) {
   for (std::thread& thread : running) thread.join();
   for (size_t t = 1; t < threads; ++t) EXPECT_EQ(seen[t], seen[0]);
   EXPECT_EQ(seen[0][0]->back().name, "weft_test::physical(int)");
+}
+
+// The elements and orders of libbacktrace's arrays.
+struct range {
+  uintptr_t low, high;
+  const char* unit;
+};
+int compare_ranges(const void* a, const void* b) {
+  const range &x = *static_cast<const range*>(a), &y = *static_cast<const range*>(b);
+  if (x.low != y.low) return x.low < y.low ? -1 : 1;
+  if (x.high != y.high) return x.high < y.high ? 1 : -1;
+  return 0;
+}
+struct line {
+  uintptr_t pc;
+  const char* file;
+  int number, index;
+};
+int compare_lines(const void* a, const void* b) {
+  const line &x = *static_cast<const line*>(a), &y = *static_cast<const line*>(b);
+  if (x.pc != y.pc) return x.pc < y.pc ? -1 : 1;
+  return x.index < y.index ? -1 : x.index > y.index;
+}
+struct symbol {
+  const char* name;
+  uintptr_t address, size;
+};
+int compare_symbols(const void* a, const void* b) {
+  const symbol &x = *static_cast<const symbol*>(a), &y = *static_cast<const symbol*>(b);
+  return x.address < y.address ? -1 : x.address > y.address;
+}
+
+TEST(BacktraceSort, EveryPcIsInTheLastRangeThatStartsBeforeIt) {
+  std::vector<range> ranges = {{100, 200, "a"}, {300, 900, "b"},  {350, 400, "c"}, {350, 380, "d"},
+                               {500, 600, "e"}, {550, 580, "f"},  {850, 950, "g"}, {300, 310, "h"},
+                               {20, 30, "i"},   {900, 1000, "j"}, {910, 940, "k"}};
+  std::vector<range> given = ranges;
+  backtrace_qsort(ranges.data(), ranges.size(), sizeof(range), compare_ranges);
+  ASSERT_EQ(ranges.size(), given.size());
+  for (uintptr_t pc = 0; pc < 1100; ++pc) {
+    auto covers = [&](const range& r) { return pc >= r.low && pc < r.high; };
+    // libbacktrace's search: the last range with low <= pc, then those with the same low.
+    const range* found = nullptr;
+    for (const range& r : ranges) {
+      if (r.low <= pc && (found == nullptr || r.low > found->low || !covers(*found))) found = &r;
+    }
+    bool expected = std::any_of(given.begin(), given.end(), covers);
+    EXPECT_EQ(found != nullptr && covers(*found), expected) << pc;
+  }
+}
+
+TEST(BacktraceSort, LeavesOtherArraysWhole) {
+  std::vector<line> lines = {{300, "x", 3, 2}, {100, "x", 1, 0}, {300, "y", 2, 1}};
+  backtrace_qsort(lines.data(), lines.size(), sizeof(line), compare_lines);
+  EXPECT_EQ(lines[0].number, 1);
+  EXPECT_EQ(lines[1].number, 2);
+  EXPECT_EQ(lines[2].number, 3);
+  std::vector<symbol> symbols = {{"b", 200, 500}, {"a", 100, 900}, {"c", 250, 10}};
+  backtrace_qsort(symbols.data(), symbols.size(), sizeof(symbol), compare_symbols);
+  EXPECT_EQ(symbols[0].address, 100u);
+  EXPECT_EQ(symbols[1].address, 200u);
+  EXPECT_EQ(symbols[2].address, 250u);
+  backtrace_qsort(nullptr, 0, sizeof(symbol), compare_symbols);
 }
 
 }  // namespace

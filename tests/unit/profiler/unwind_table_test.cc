@@ -91,7 +91,6 @@ class section {
     m.text_lo = address(text_at);
     m.text_hi = address(text_at + text_size);
     m.eh_frame_hdr = address(0);
-    m.eh_frame_hdr_size = 2048;
     m.readable.push_back({address(0), address(memory_.size())});
     return m;
   }

@@ -1,0 +1,89 @@
+#include <weft/error.h>
+#include <weft/pprof.h>
+#include <weft/task.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <ostream>
+#include <stdexcept>
+
+#include "profiler/cpu_sampler.h"
+#include "profiler/goroutine_profile.h"
+#include "profiler/pprof_encoder.h"
+
+namespace weft {
+namespace {
+
+std::atomic<int> g_rate{prof::default_cpu_hz};
+
+struct started_profile {
+  std::mutex lock;
+  std::unique_ptr<prof::cpu_consumer> consumer;
+  std::ostream* out = nullptr;
+};
+started_profile& started() {
+  static auto* const s = new started_profile;
+  return *s;
+}
+
+prof::text_sink into(std::ostream& out) {
+  return [&out](std::string_view piece) {
+    out.write(piece.data(), static_cast<std::streamsize>(piece.size()));
+    return out.good();
+  };
+}
+
+class goroutine_profile final : public pprof::profile {
+ public:
+  std::string_view name() const noexcept override { return "goroutine"; }
+  std::string_view description() const noexcept override {
+    return "Stack traces of all current goroutines";
+  }
+  int64_t count() const noexcept override { return num_tasks(); }
+  void write_to(std::ostream& out, int debug) const override {
+    prof::write_goroutine_profile(into(out), debug);
+  }
+};
+
+}  // namespace
+
+void set_cpu_profile_rate(int hz) {
+  if (hz < 1 || hz > prof::max_cpu_hz)
+    throw std::invalid_argument("set_cpu_profile_rate: the rate must be 1 to 1000 Hz");
+  g_rate.store(hz, std::memory_order_relaxed);
+}
+
+int cpu_profile_rate() noexcept { return g_rate.load(std::memory_order_relaxed); }
+
+size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(into(out)); }
+
+void pprof::start_cpu_profile(std::ostream& out) {
+  started_profile& s = started();
+  std::lock_guard hold(s.lock);
+  if (s.consumer != nullptr) throw panic_error("cpu profiling already in use");
+  s.consumer = std::make_unique<prof::cpu_consumer>(cpu_profile_rate());
+  s.out = &out;
+}
+
+void pprof::stop_cpu_profile() {
+  started_profile& s = started();
+  std::lock_guard hold(s.lock);
+  if (s.consumer == nullptr) return;
+  prof::cpu_result r = s.consumer->stop();
+  s.consumer.reset();
+  std::string bytes = prof::gzip(prof::encode(prof::cpu_profile(
+      std::move(r.samples), r.hz, {r.start_nanos, r.duration_nanos})));
+  s.out->write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  s.out->flush();
+}
+
+const pprof::profile* pprof::lookup(std::string_view name) {
+  static const goroutine_profile goroutine;
+  if (name == "goroutine" || name == "task") return &goroutine;
+  return nullptr;
+}
+
+std::vector<const pprof::profile*> pprof::profiles() { return {lookup("goroutine")}; }
+
+}  // namespace weft

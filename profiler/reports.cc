@@ -1,0 +1,99 @@
+// Reports: what a process says when it dies of a panic or a fatal error, and on SIGQUIT.
+//
+// A signal handler can neither symbolize nor take locks. SIGQUIT's only writes a byte to a pipe; a thread
+// that waits at the other end, and needs no free worker, makes the dump.
+#include "profiler/reports.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <string_view>
+#include <thread>
+
+#include "base/check.h"
+#include "base/options.h"
+#include "profiler/capture.h"
+#include "profiler/goroutine_profile.h"
+#include "profiler/task_dump.h"
+#include "scheduler/ports.h"
+
+namespace weft::prof {
+namespace {
+
+text_sink to_fd(int fd) {
+  return [fd](std::string_view piece) {
+    while (!piece.empty()) {
+      ssize_t n = ::write(fd, piece.data(), piece.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return false;
+      piece.remove_prefix(static_cast<size_t>(n));
+    }
+    return true;
+  };
+}
+
+void dump_all(int fd) {
+  to_fd(fd)("\n");
+  write_task_dump(to_fd(fd));
+}
+
+void dump_current(int fd) {
+  task_dump_writer writer(to_fd(fd));
+  writer.add(capture_self());
+  writer.finish();
+}
+
+int g_quit_pipe[2] = {-1, -1};
+
+void on_quit(int) {
+  int saved = errno;
+  char c = 'q';
+  [[maybe_unused]] ssize_t n = ::write(g_quit_pipe[1], &c, 1);
+  errno = saved;
+}
+
+void serve_quit(bool exits) {
+  ::pthread_setname_np(::pthread_self(), "weft-sigquit");
+  for (;;) {
+    char c;
+    ssize_t n = ::read(g_quit_pipe[0], &c, 1);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    to_fd(STDERR_FILENO)("SIGQUIT: quit\n\n");
+    write_task_dump(to_fd(STDERR_FILENO));
+    to_fd(STDERR_FILENO)("\n");
+    if (exits) ::_exit(2);
+  }
+}
+
+void install_quit_handler() {
+  std::string_view mode = base::option_value(base::option::WEFT_SIGQUIT);
+  if (mode == "off") return;
+  if (mode != "exit" && mode != "dump") {
+    base::log_line("WEFT_SIGQUIT=%.*s ignored: it must be exit, dump or off",
+                   static_cast<int>(mode.size()), mode.data());
+    mode = "exit";
+  }
+  struct sigaction current {};
+  if (::sigaction(SIGQUIT, nullptr, &current) != 0 || current.sa_handler != SIG_DFL) return;
+  if (::pipe2(g_quit_pipe, O_CLOEXEC) != 0) return;
+  std::thread(serve_quit, mode == "exit").detach();
+  struct sigaction action {};
+  action.sa_handler = on_quit;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(SIGQUIT, &action, nullptr);
+}
+
+}  // namespace
+
+void install_reports() {
+  sched::set_report_port({dump_all, dump_current});
+  install_quit_handler();
+}
+
+}  // namespace weft::prof

@@ -1,0 +1,53 @@
+#pragma once
+// What the tests of the core share: bodies that run as the main task for one, two and eight processors,
+// and end by asserting that they left no task behind.
+//
+//   WEFT_WORLD_TEST(E1_Channels, S1_NilBlocksForever) { ... EXPECT_EQ(...); }
+//
+// Nothing here sleeps to synchronise: eventually() polls a state until it holds.
+#include <gtest/gtest.h>
+#include <weft/detail/config.h>
+#include <weft/run.h>
+#include <weft/task.h>
+
+#include <cstdint>
+#include <functional>
+
+#include "scheduler/task_state.h"
+
+namespace weft::test {
+
+inline constexpr bool sanitized = WEFT_ASAN || WEFT_TSAN;
+
+// Factor for the sizes of tests: sanitizers are slow, and a task costs 830 KiB under the thread sanitizer.
+constexpr int sized(int plain, int under_sanitizer) { return sanitized ? under_sanitizer : plain; }
+
+// Calls `holds` until it returns true; false after a minute, which only a hang takes. From a task it yields,
+// from a thread it sleeps in between.
+bool eventually(const std::function<bool()>& holds);
+
+// Tasks (and foreign threads) that wait for this reason now.
+int count_waiting(sched::wait_reason reason);
+inline bool eventually_waiting(sched::wait_reason reason, int n) {
+  return eventually([=] { return count_waiting(reason) == n; });
+}
+
+// Runs body as the main task, once per number of processors.
+void in_worlds(void (*body)());
+void in_world(int max_procs, const std::function<void()>& body);
+
+// The number of processors of the world that runs.
+int world_procs();
+
+// A test that makes tasks wait for ever says how many; they stay for the life of the process.
+void leave_tasks_behind(int n);
+
+// Resident memory and page tables of this process, in bytes.
+int64_t memory_in_use();
+
+}  // namespace weft::test
+
+#define WEFT_WORLD_TEST(suite, name)                              \
+  static void suite##_##name##_body();                            \
+  TEST(suite, name) { ::weft::test::in_worlds(suite##_##name##_body); } \
+  static void suite##_##name##_body()

@@ -1,0 +1,194 @@
+// Capture, goroutine profile and CPU profile of live tasks.
+#include <gtest/gtest.h>
+#include <weft/pprof.h>
+#include <weft/weft.h>
+
+#include <atomic>
+#include <map>
+#include <sstream>
+#include <string>
+
+#include "profiler/capture.h"
+#include "profiler/cpu_sampler.h"
+#include "profiler/goroutine_profile.h"
+#include "profiler/symbolize.h"
+#include "tests/unit/profiler/profile_check.h"
+
+namespace weft {
+namespace {
+
+using prof::capture_tasks;
+using prof::task_snapshot;
+
+bool has_frame(const task_snapshot& t, std::string_view function) {
+  for (size_t i = 0; i < t.pcs.size(); ++i) {
+    uintptr_t pc = i == 0 && t.leaf_is_exact ? t.pcs[0] : t.pcs[i] - 1;
+    for (const prof::frame& f : prof::symbolize(pc)) {
+      if (f.name.find(function) != std::string::npos) return true;
+    }
+  }
+  return false;
+}
+
+[[gnu::noinline]] void parked_in_receive(chan<int> c) {
+  c.recv();
+  asm volatile("");
+}
+
+[[gnu::noinline]] void burn_here(const std::atomic<bool>& stop) {
+  while (!stop.load(std::memory_order_relaxed)) asm volatile("");
+}
+
+TEST(Capture, SeesParkedTasksWithReasonStackAndParent) {
+  run({.max_procs = 2}, [] {
+    chan<int> c(0);
+    for (int i = 0; i < 100; ++i) go({.name = "receiver"}, [c] { parked_in_receive(c); });
+    // Until all of them are parked: the profile itself is the observer.
+    std::map<std::string, int> by_status;
+    int named = 0;
+    do {
+      by_status.clear();
+      named = 0;
+      capture_tasks({}, [&](const task_snapshot& t) {
+        ++by_status[std::string(t.status)];
+        if (t.name == "receiver" && t.status == "chan receive") {
+          EXPECT_TRUE(has_frame(t, "parked_in_receive"));
+          EXPECT_EQ(t.parent_id, this_task::id());
+          EXPECT_NE(t.created_by, 0u);
+          EXPECT_FALSE(t.truncated);
+          ++named;
+        }
+      });
+      this_task::yield();
+    } while (by_status["chan receive"] < 100);
+    EXPECT_EQ(named, 100);
+    EXPECT_EQ(by_status["running"], 1);  // this one
+    c.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
+TEST(Capture, AsksRunningTasks) {
+  run({.max_procs = 2}, [] {
+    std::atomic<bool> stop{false};
+    go([&] { burn_here(stop); });
+    bool seen = false;
+    while (!seen) {
+      capture_tasks({}, [&](const task_snapshot& t) {
+        if (t.id != this_task::id() && has_frame(t, "burn_here")) seen = true;
+      });
+      this_task::yield();
+    }
+    stop = true;
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
+TEST(Capture, EveryTaskOnceWhileAllOfThemMove) {
+  run({.max_procs = 2}, [] {
+    constexpr int pairs = 50;
+    std::atomic<bool> stop{false};
+    wait_group wg;
+    for (int i = 0; i < pairs; ++i) {
+      chan<int> there(0), back(0);
+      wg.go([=, &stop] {
+        while (!stop) {
+          there.send(1);
+          back.recv();
+        }
+        there.close();
+      });
+      wg.go([=] {
+        while (there.recv()) back.send(1);
+      });
+    }
+    for (int round = 0; round < 50; ++round) {
+      std::map<uint64_t, int> seen;
+      size_t n = capture_tasks({}, [&](const task_snapshot& t) { ++seen[t.id]; });
+      EXPECT_EQ(n, 2u * pairs + 1);
+      for (auto& [id, times] : seen) EXPECT_EQ(times, 1) << "task " << id;
+    }
+    stop = true;
+    wg.wait();
+  });
+}
+
+TEST(GoroutineProfile, TotalsMatchAndLabelsShow) {
+  run({.max_procs = 2}, [] {
+    chan<int> c(0);
+    with_labels({{"role", "worker"}}, [&] {
+      for (int i = 0; i < 7; ++i) go([c] { parked_in_receive(c); });
+    });
+    std::string text;
+    do {
+      this_task::yield();
+      std::ostringstream out;
+      pprof::lookup("goroutine")->write_to(out, 1);
+      text = out.str();
+    } while (text.find("\n7 @") == std::string::npos);
+    EXPECT_EQ(text.rfind("goroutine profile: total 8\n", 0), 0u) << text;
+    EXPECT_NE(text.find("# labels: {\"role\":\"worker\"}"), std::string::npos) << text;
+    std::ostringstream binary;
+    pprof::lookup("goroutine")->write_to(binary, 0);
+    EXPECT_TRUE(prof::test::valid_profile(binary.str()));
+    std::ostringstream full;
+    EXPECT_EQ(dump_tasks(full), 8u);
+    EXPECT_NE(full.str().find("[chan receive]"), std::string::npos) << full.str();
+    EXPECT_NE(full.str().find("created by "), std::string::npos) << full.str();
+    c.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
+TEST(CpuProfile, NamesTheBurningFunctionAndItsLabels) {
+  run({.max_procs = 2}, [] {
+    prof::cpu_consumer consumer(500);
+    std::atomic<bool> stop{false};
+    with_labels({{"who", "burner"}}, [&] { go([&] { burn_here(stop); }); });
+    // Long enough in CPU time for a hundred ticks at the kernel's coarsest tick.
+    this_task::sleep_for(std::chrono::milliseconds(1200));
+    stop = true;
+    while (num_tasks() > 1) this_task::yield();
+    prof::cpu_result r = consumer.stop();
+    int64_t total = 0, burning = 0;
+    for (const prof::sample& s : r.samples) {
+      total += s.values[0];
+      for (size_t i = 0; i < s.pcs.size(); ++i) {
+        if (prof::symbolize(s.stack().address(i)).back().name.find("burn_here") !=
+            std::string::npos) {
+          burning += s.values[0];
+          ASSERT_EQ(s.labels.size(), 1u);
+          EXPECT_EQ(s.labels[0].second, "burner");
+          break;
+        }
+      }
+    }
+    EXPECT_GT(burning, 20);
+    EXPECT_GT(burning * 10, total * 8);
+    EXPECT_EQ(r.lost, 0u);
+  });
+}
+
+TEST(CpuProfile, SeveralConsumersAtOnce) {
+  run({.max_procs = 2}, [] {
+    std::atomic<bool> stop{false};
+    go([&] { burn_here(stop); });
+    prof::cpu_consumer whole(100);
+    this_task::sleep_for(std::chrono::milliseconds(300));
+    int64_t inner_ticks = 0;
+    {
+      prof::cpu_consumer inner(100);
+      this_task::sleep_for(std::chrono::milliseconds(300));
+      for (const prof::sample& s : inner.stop().samples) inner_ticks += s.values[0];
+    }
+    int64_t whole_ticks = 0;
+    for (const prof::sample& s : whole.stop().samples) whole_ticks += s.values[0];
+    stop = true;
+    while (num_tasks() > 1) this_task::yield();
+    EXPECT_GT(inner_ticks, 0);
+    EXPECT_GT(whole_ticks, inner_ticks);
+  });
+}
+
+}  // namespace
+}  // namespace weft
