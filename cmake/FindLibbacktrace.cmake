@@ -1,8 +1,8 @@
 # FindLibbacktrace: the libbacktrace that gcc carries in its own directory (Debian: libgcc-*-dev).
 #
-# Result: target Libbacktrace::Libbacktrace and Libbacktrace_FOUND. Other compilers do not search gcc's
-# directory, so gcc itself is asked where the files are. The header is copied to a directory of its
-# own, because gcc's would also bring gcc's intrinsics and stddef.h in front of clang's.
+# Result: target Libbacktrace::Libbacktrace and Libbacktrace_FOUND. Other compilers do not search
+# gcc's directory, so gcc itself is asked where the files are. The header is copied to a directory of
+# its own, because gcc's would also bring gcc's intrinsics and stddef.h in front of clang's.
 # Set Libbacktrace_LIBRARY and Libbacktrace_HEADER to use another build of it.
 
 if(NOT Libbacktrace_LIBRARY OR NOT Libbacktrace_HEADER)

@@ -392,8 +392,10 @@ int64_t descriptor::earliest_deadline() const noexcept {
 
 void descriptor::set_deadline(direction d, int64_t when_ns) noexcept {
   if (enter()) return;
-  const bool passed =
-      when_ns != no_deadline && (when_ns <= base::coarse_ns() || when_ns <= base::now_ns());
+  // The coarse clock is some milliseconds behind: far deadlines need no exact one.
+  const int64_t coarse = base::coarse_ns();
+  const bool passed = when_ns != no_deadline && when_ns - coarse < 1'000'000'000 &&
+                      (when_ns <= coarse || when_ns <= base::now_ns());
   deadline_[index(d)].store(passed ? expired : when_ns, std::memory_order_seq_cst);
   if (passed) {
     kick(d, generation());

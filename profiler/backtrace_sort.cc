@@ -1,10 +1,9 @@
 // Replaces one function of libbacktrace, its sort, to mend its search.
 //
 // Problem    libbacktrace finds the compilation unit of a pc by a binary search over address
-// ranges,
-//            looking only at ranges that start at the nearest lower address. GNU ld gives every
-//            unit that instantiated a template or inline function the range of the one copy it
-//            kept, while libbacktrace joins adjacent ranges of one unit. So a unit's long range
+//            ranges, looking only at ranges that start at the nearest lower address. GNU ld gives
+//            every unit that instantiated a template or inline function the range of the one copy
+//            it kept, while libbacktrace joins adjacent ranges of one unit. So a unit's long range
 //            often has another unit's short range nested in it, and every pc behind the short one,
 //            up to the end of the long one, has no line and no inlined frames: in a debug build of
 //            weft's own tests a quarter of all functions.

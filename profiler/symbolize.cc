@@ -6,20 +6,18 @@
 //            also of separate debug files), the DWARF function name, dladdr (which alone knows the
 //            vdso).
 // Names      The physical function is named by its ELF symbol, because that is complete: DWARF at
-// -g1
-//            has no linkage names for some functions, only the unqualified ones. Inlined functions
-//            have no symbol and get what DWARF says.
+//            -g1 has no linkage names for some functions, only the unqualified ones. Inlined
+//            functions have no symbol and get what DWARF says.
 // Modules    libbacktrace reads the list of modules once per state and a state cannot be freed. So
 //            a new state is made only when a pc lies in a module that the current state has not
 //            seen; after that the old ones are unused. When a module leaves, its pcs are forgotten,
 //            since another one may come to the same address; their frames stay allocated, because
 //            callers hold references.
 // Why        libbacktrace: 36 us per pc with inlined frames, no package beyond gcc. libdw is 80 s
-// for
-//            the same 10 000 pcs unless one writes an index; dladdr sees exported functions only.
+//            for the same 10 000 pcs unless one writes an index; dladdr sees exported functions
+//            only.
 // Locks      one shared_mutex over cache and states. Parallel misses would gain little: they are
-// rare
-//            once a profile has been taken, and the first one loads the DWARF for everybody.
+//            rare once a profile has been taken, and the first one loads the DWARF for everybody.
 // Tests      tests/unit/profiler/symbolize_test.cc
 #include "profiler/symbolize.h"
 

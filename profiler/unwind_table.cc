@@ -1,17 +1,16 @@
 // Call frame information -> compact rows: the half of the unwinder that may allocate.
 //
 // Shape      cfi.cc runs each function's CFA program once. Every pc range with one set of rules
-// becomes
-//            one row of 8 bytes; equal neighbours merge (a function starts as its predecessor ends:
-//            CFA = rsp + 8). What does not fit 4 bytes of rules goes into a small side array of
-//            extended rules. An index with the row of every 512th byte keeps the search within
-//            a cache line or two. Debian's libc and libstdc++ with an executable: 63 000 rows, 520
-//            KB, 3 ms.
+//            becomes one row of 8 bytes; equal neighbours merge (a function starts as its
+//            predecessor ends: CFA = rsp + 8). What does not fit 4 bytes of rules goes into a small
+//            side array of extended rules. An index with the row of every 512th byte keeps the
+//            search within a cache line or two. Debian's libc and libstdc++ with an executable: 63
+//            000 rows, 520 KB, 3 ms.
 // Why        An interpreter that runs CFA programs in the handler costs 170-500 ns per frame and
 //            needs locks or the loader's structures; a row costs a search and two loads.
 // Invariants [T1] rows are sorted by pc, the first has pc 0, so every offset below size() has a
-// row. Tests      tests/unit/profiler/unwind_test.cc, unwind_table_test.cc       Reading on
-// unwind.cc
+//            row.
+// Tests      tests/unit/profiler/unwind_table_test.cc, unwind_test.cc. Reading on: unwind.cc
 #include "profiler/unwind_table.h"
 
 #include <algorithm>

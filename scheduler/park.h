@@ -54,7 +54,7 @@ void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock)
 // that steals it. Each park is ended by exactly one ready; whoever won the right calls it.
 void ready(task* t, bool next = true) noexcept;
 
-// Lets other tasks run; the caller goes to the tail of the global queue.
+// Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global one.
 void yield_now() noexcept;
 
 // Lets the task that was just readied run now; the caller goes to the tail of the local queue.

@@ -291,7 +291,21 @@ void yield_now() noexcept {
     return;
   }
   task* me = th->current.load(std::memory_order_relaxed);
-  switch_away(th, me, {after_switch::op::yield, me, nullptr, nullptr, 0});
+  processor* p = th->p.load(std::memory_order_relaxed);
+  uint32_t tick = p->tick.load(std::memory_order_relaxed) + 1;
+  bool look_elsewhere = tick % fairness_period == 0 ||
+                        g_sched.global_size.load(std::memory_order_relaxed) > 0 ||
+                        g_sched.stop_requested.load(std::memory_order_relaxed) ||
+                        p->timers.earliest() <= base::coarse_ns();
+  if (!look_elsewhere && !has_local_work(p)) {
+    p->tick.store(tick, std::memory_order_relaxed);
+    return;
+  }
+  // Go sends the yielding task to the global queue. The local tail is as fair among the tasks of this
+  // processor, is stolen from like any queue, and costs a third; every 61st time the global queue keeps
+  // processors even.
+  void* local = look_elsewhere ? nullptr : me;
+  switch_away(th, me, {after_switch::op::yield, me, nullptr, local, 0});
 }
 
 void yield_to_next() noexcept {

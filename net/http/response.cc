@@ -252,7 +252,7 @@ void response_state::commit(bool whole) {
                                                     : length_ && status_ == status::not_modified;
   if (announce) {
     p = put(p, "Content-Length: ");
-    p = std::to_chars(p, lines + sizeof lines, length_.value_or(written_)).ptr;
+    p = std::to_chars(p, p + 20, length_.value_or(written_)).ptr;
     p = put(p, "\r\n");
   } else if (framing_ == framing::chunked) {
     p = put(p, "Transfer-Encoding: chunked\r\n");
@@ -300,7 +300,7 @@ void response_state::stream(std::string_view bytes) {
   if (bytes.size() > copy_limit) {
     close_chunk();
     char line[20];
-    char* p = std::to_chars(line, line + sizeof line, bytes.size(), 16).ptr;
+    char* p = std::to_chars(line, line + 16, bytes.size(), 16).ptr;
     p = put(p, "\r\n");
     out_.append({line, static_cast<std::size_t>(p - line)});
     out_.flush_with(bytes);

@@ -45,7 +45,7 @@ std::string refusal(mux& m, const std::string& pattern) {
 
 TEST(Mux, MostSpecificPatternWinsWhateverTheOrder) {
   std::vector<std::string> patterns = {"/",           "/a/",          "/a/{x}",   "/a/b",
-                                       "GET /a/b",    "/a/{x}/c",     "/a/b/{y}", "/{$}",
+                                       "GET /a/b",    "/a/{x}/c",     "/a/b/{y}/z", "/{$}",
                                        "/f/{rest...}", "POST /f/one", "/a/b/c"};
   const std::pair<const char*, const char*> expected[] = {
       {"GET /", "/{$}"},          {"GET /zzz", "/"},          {"GET /a/", "/a/"},

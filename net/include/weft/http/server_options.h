@@ -29,6 +29,7 @@ struct server_options {
   bool allow_high_target = false;           // accept bytes >= 0x80 in the target
   std::uint64_t max_requests = 0;           // requests on one connection, 0 = no limit
   std::uint32_t max_pipelined = 16;         // answers gathered before a flush and a turn for others
+  std::uint32_t max_connections = 0;        // open at a time, 0 = no limit; 503 and close beyond it
   std::uint64_t max_drain = 256 << 10;      // unread body bytes skipped to keep a connection alive
 
   // -- clocks; 0 switches one off

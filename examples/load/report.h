@@ -1,0 +1,20 @@
+#pragma once
+// What the user sees: a line per second meanwhile, a summary at the end.
+#include <weft/chan.h>
+
+#include <string>
+
+#include "examples/load/options.h"
+#include "examples/load/results.h"
+#include "examples/load/workers.h"
+
+namespace load {
+
+// Writes a line per second to stderr until `finished` is closed; on a terminal always the same
+// line.
+void show_progress(const options& o, const results& r, const weft::recv_chan<char>& finished);
+
+std::string text_summary(const options& o, const totals& t, const run_summary& run);
+std::string json_summary(const options& o, const totals& t, const run_summary& run);
+
+}  // namespace load

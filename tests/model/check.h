@@ -1,0 +1,29 @@
+#pragma once
+// What the model tests expect of an exploration.
+#include <gtest/gtest.h>
+
+#include <iostream>
+
+#include "tests/model/explorer.h"
+
+namespace weft::model {
+
+// The protocol: no interleaving is wrong, and all of them were looked at.
+template <class World>
+void expect_right(const World& world) {
+  outcome o = explore(world);
+  EXPECT_TRUE(o.right) << o.why << " after\n" << o.trace;
+  EXPECT_TRUE(o.complete) << "stopped after " << o.states << " states";
+  std::cout << "    " << o.states << " states\n";
+}
+
+// A mutant: some interleaving must be wrong, or the model could not tell the protocol from a broken one.
+template <class World>
+void expect_wrong(const World& world) {
+  outcome o = explore(world);
+  EXPECT_FALSE(o.right) << "the mutant survived " << o.states << " states"
+                        << (o.complete ? "" : " (incomplete)");
+  if (std::getenv("WEFT_MODEL_TRACE") != nullptr) std::cout << o.why << " after\n" << o.trace;
+}
+
+}  // namespace weft::model
