@@ -63,10 +63,11 @@ class thread_transport final : public http::detail::transport {
     return static_cast<std::size_t>(n);
   }
   result<void> write(std::span<const std::string_view> pieces) override {
-    for (std::string_view p : pieces) {
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      std::string_view p = pieces[i];
       while (!p.empty()) {
         const iovec part{const_cast<char*>(p.data()), p.size()};
-        const ssize_t n = sys::send(fd_, &part, 1, p.data() == pieces.back().data() ? 0 : MSG_MORE);
+        const ssize_t n = sys::send(fd_, &part, 1, i + 1 < pieces.size() ? MSG_MORE : 0);
         if (n >= 0) {
           p.remove_prefix(static_cast<std::size_t>(n));
         } else if (!sys::would_block(n)) {

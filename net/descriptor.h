@@ -101,6 +101,9 @@ class alignas(64) descriptor {
   // true the descriptor may be gone: whatever `s` stands for belongs to the new task.
   bool arm(starter* s) noexcept;
 
+  // Ends a wait or starts an armed starter without a reason: whoever it is looks at the facts again.
+  void nudge(direction d) noexcept { kick(d, generation()); }
+
   // Before close, close(2) is preceded by an explicit deregistration: the fd may have been duplicated.
   void may_be_shared() noexcept { shared_.store(true, std::memory_order_relaxed); }
 

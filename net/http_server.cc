@@ -7,9 +7,8 @@
 //            lock, before it dies, so whoever holds the lock may touch any of them.
 // Deadline   While armed, the descriptor's read deadline is the connection's head or idle clock. When it
 //            passes, the starter runs too, and run() sees that the time is over.
-// Shutdown   stopping is stored before the clients' states are read, and a client stores `idle` before it
-//            reads stopping: either the client sees that it has to go, or it is kicked by a deadline in
-//            the past.
+// Shutdown   A client about to be armed sees `stopping` and goes on to close. One that missed it is armed
+//            soon after: shutdown() nudges those that are idle, again and again until they are gone.
 // Not done   A parked task per idle connection: 8 KB each, and a cold stack page per wake. A lock or list
 //            operation per request: states are per client, and stats() walks.
 #include <sys/socket.h>
@@ -18,6 +17,7 @@
 #include <weft/mutex.h>
 #include <weft/task.h>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -38,6 +38,7 @@ using net::descriptor;
 using net::direction;
 
 constexpr int accepts_per_turn = 64;
+constexpr std::chrono::milliseconds nudge_period{10};
 
 constexpr std::string_view overloaded =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -58,7 +59,11 @@ void yield_task() { this_task::yield(); }
 }  // namespace
 
 struct server::impl : std::enable_shared_from_this<server::impl> {
-  enum class client_state : std::uint8_t { idle, active };
+  enum class client_state : std::uint8_t {
+    idle,    // armed, or about to be, with nothing of a request received
+    head,    // the same with an incomplete head
+    active,  // a task serves it
+  };
 
   // One connection.
   struct client final : detail::transport {
@@ -128,10 +133,11 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
       }
     }
 
-    // True if the starter took over; false if there is something to do at once.
+    // True if the starter took over, and the client may be gone; false if there is something to do at once.
     bool arm_or_go_on() {
-      state.store(client_state::idle, std::memory_order_seq_cst);
-      if (owner->stopping.load(std::memory_order_seq_cst) && http.is_idle()) return false;
+      const bool idle = http.is_idle();
+      if (idle && owner->stopping.load(std::memory_order_relaxed)) return false;
+      state.store(idle ? client_state::idle : client_state::head, std::memory_order_relaxed);
       return conn.handle()->arm(&wake);
     }
 
@@ -227,7 +233,8 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
   condition_variable changed;
   client* clients = nullptr;
   std::vector<net::tcp_listener*> listeners;
-  bool closed = false;
+  bool closed = false;    // close() was called
+  bool finished = false;  // shutdown() has seen the last connection go
 };
 
 server::server(handler h, const server_options& options)
@@ -263,9 +270,10 @@ void server::serve(net::tcp_listener listener) {
   }
   listener.close();
   {
-    std::lock_guard hold(s->lock);
+    std::unique_lock hold(s->lock);
     std::erase(s->listeners, &listener);
     s->changed.notify_all();
+    if (!failure) s->changed.wait(hold, [&] { return s->closed || s->finished; });
   }
   if (failure) std::rethrow_exception(failure);
 }
@@ -276,17 +284,21 @@ bool server::shutdown(std::chrono::steady_clock::time_point deadline) {
   std::unique_lock hold(s.lock);
   s.stopping.store(true, std::memory_order_seq_cst);
   for (net::tcp_listener* l : s.listeners) l->set_deadline(past);
-  for (impl::client* c = s.clients; c != nullptr; c = c->next) {
-    if (c->state.load(std::memory_order_seq_cst) == impl::client_state::idle)
-      c->conn.set_read_deadline(past);
-  }
   while (s.count.load(std::memory_order_relaxed) != 0 || !s.listeners.empty()) {
-    if (s.changed.wait_until(hold, deadline) == std::cv_status::timeout) {
+    for (impl::client* c = s.clients; c != nullptr; c = c->next) {
+      if (c->state.load(std::memory_order_relaxed) == impl::client_state::idle)
+        c->conn.handle()->nudge(direction::in);
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) {
       hold.unlock();
       close();
       return false;
     }
+    s.changed.wait_until(hold, std::min(deadline, now + nudge_period));
   }
+  s.finished = true;
+  s.changed.notify_all();
   return true;
 }
 
@@ -295,6 +307,7 @@ void server::close() {
   std::lock_guard hold(s.lock);
   s.closed = true;
   s.stopping.store(true, std::memory_order_seq_cst);
+  s.changed.notify_all();
   for (net::tcp_listener* l : s.listeners) l->close();
   for (impl::client* c = s.clients; c != nullptr; c = c->next) c->conn.close();
 }
@@ -312,8 +325,8 @@ server_stats server::stats() const {
   {
     std::lock_guard hold(s.lock);
     for (const impl::client* c = s.clients; c != nullptr; c = c->next) {
-      const bool idle = c->state.load(std::memory_order_relaxed) == impl::client_state::idle;
-      ++(idle ? r.idle : r.active);
+      const bool active = c->state.load(std::memory_order_relaxed) == impl::client_state::active;
+      ++(active ? r.active : r.idle);
     }
   }
   r.accepted = s.accepted.load(std::memory_order_relaxed);

@@ -108,6 +108,14 @@ name_parts parse(std::string_view name) {
   return parts;
 }
 
+// Where weft's sources were compiled, with the final slash: this file's path less its own part.
+std::string_view source_root() {
+  constexpr std::string_view here = __FILE__;
+  constexpr std::string_view own = "profiler/runtime_frames.cc";
+  static_assert(here.ends_with(own));
+  return here.substr(0, here.size() - own.size());
+}
+
 }  // namespace
 
 std::string_view without_return_type(std::string_view name) {
@@ -130,8 +138,29 @@ frame_kind classify_frame(std::string_view name) {
   return frame_kind::user;
 }
 
-bool is_spawn_frame(std::string_view name) {
+frame_kind classify_frame(std::string_view name, std::string_view file) {
+  const std::string_view path = without_return_type(name);
+  const bool scoped = without_parameters(name).find("::") != std::string_view::npos;
+  if (scoped || file.empty() || path.starts_with("weft_")) return classify_frame(name);
+  if (file.find("weft/detail/") != std::string_view::npos) return frame_kind::runtime;
+  if (!file.starts_with(source_root())) return classify_frame(name);
+  file.remove_prefix(source_root().size());
+  for (std::string_view folder : {"base/", "scheduler/", "runtime/", "profiler/"}) {
+    if (file.starts_with(folder) && file.find("/include/weft/") == std::string_view::npos)
+      return frame_kind::runtime;
+  }
+  return classify_frame(name);
+}
+
+bool is_spawn_frame(std::string_view name, std::string_view file) {
   const std::string_view path = without_parameters(name);
+  if (path.find("::") == std::string_view::npos || path.find("::") > path.find('<')) {
+    // Inlined under -g1, so without its scope.
+    const bool ours = file.ends_with("weft/task.h") || file.ends_with("weft/wait_group.h");
+    for (std::string_view function : {"go_impl", "go", "spawn"}) {
+      if (ours && matches(path, function)) return true;
+    }
+  }
   for (std::string_view function : spawn_functions) {
     if (!path.starts_with(function)) continue;
     // What follows must be nothing or one template argument list: a lambda inside weft::run, for

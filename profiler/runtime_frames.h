@@ -16,13 +16,17 @@ enum class frame_kind : uint8_t {
 // The kind of a function by its display name (demangled, with or without return type).
 frame_kind classify_frame(std::string_view name);
 
+// The same for a source-level frame. Under -g1 compilers give inlined functions no scope: "raw_switch" for
+// weft::sched::raw_switch. Such a name is judged by the file it is defined in.
+frame_kind classify_frame(std::string_view name, std::string_view file);
+
 inline bool is_runtime_frame(std::string_view name) {
   return classify_frame(name) == frame_kind::runtime;
 }
 
 // True for weft::go, weft::spawn and their like: a "created by" line names the function that called
 // them, also when the compiler inlined them into it.
-bool is_spawn_frame(std::string_view name);
+bool is_spawn_frame(std::string_view name, std::string_view file = {});
 
 // A demangled name without its return type: "void weft::go<f>(f)" gives "weft::go<f>(f)".
 std::string_view without_return_type(std::string_view name);

@@ -7,7 +7,7 @@ const std::vector<resolved_frame>& stack_resolver::expansion(uintptr_t address) 
   if (!inserted) return entry->second;
   uint32_t line = 0;
   for (const frame& f : symbols_.frames(address)) {
-    entry->second.push_back({&f, address, 0, line++, next_id_++, classify_frame(f.name)});
+    entry->second.push_back({&f, address, 0, line++, next_id_++, classify_frame(f.name, f.file)});
   }
   return entry->second;
 }

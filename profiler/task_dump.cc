@@ -186,7 +186,7 @@ void task_dump_writer::append_created_by(const task_snapshot& task) {
   const auto frames = resolver_.resolve_address(task.created_by - 1);
   // The spawn call itself may be inlined into its caller; it is the caller that is asked for.
   const auto creator = std::ranges::find_if(frames, [](const resolved_frame& f) {
-    return f.kind == frame_kind::user && !is_spawn_frame(f.source->name);
+    return f.kind == frame_kind::user && !is_spawn_frame(f.source->name, f.source->file);
   });
   const resolved_frame& f = creator != frames.end() ? *creator : frames.back();
   out_ += "created by ";

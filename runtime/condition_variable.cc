@@ -29,7 +29,6 @@ bool condition_variable::sleep(detail::waiter& w, int64_t deadline_ns) noexcept 
   }
   w.parked = true;
   if (detail::wait_until(w, deadline_ns, wait_reason::cond_wait, this, lock_)) return true;
-  lock_.lock();
   if (w.queued) waiters_.erase(&w);
   lock_.unlock();
   return false;

@@ -25,14 +25,15 @@ void small_lock::lock_slow() noexcept {
   }
 }
 
-bool sleep_queue::acquire(bool lifo, uint8_t reason, const void* waits_on,
-                          int64_t deadline_ns) noexcept {
+sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner,
+                                          int64_t deadline_ns,
+                                          bool (*give_up)(void*)) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (tokens_ > 0) {
     --tokens_;
     lock_.unlock();
-    return true;
+    return outcome::token;
   }
   waiter w;
   w.task = sched::current_task();
@@ -40,13 +41,22 @@ bool sleep_queue::acquire(bool lifo, uint8_t reason, const void* waits_on,
     waiters_.push_front(&w);
   else
     waiters_.push_back(&w);
-  if (wait_until(w, deadline_ns, static_cast<wait_reason>(reason), waits_on, lock_)) return true;
-  lock_.lock();
+  if (wait_until(w, deadline_ns, static_cast<wait_reason>(reason), owner, lock_))
+    return outcome::token;
   if (w.queued) waiters_.erase(&w);
-  bool late_token = tokens_ > 0;
-  if (late_token) --tokens_;
-  lock_.unlock();
-  return late_token;
+  if (tokens_ > 0) {
+    --tokens_;
+    lock_.unlock();
+    return outcome::token;
+  }
+  if (give_up(owner)) {
+    lock_.unlock();
+    return outcome::expired;
+  }
+  // No release can have come in between, so the token that is on its way finds this waiter first.
+  waiters_.push_front(&w);
+  wait_until(w, sched::never_ns, static_cast<wait_reason>(reason), owner, lock_);
+  return outcome::late_token;
 }
 
 void sleep_queue::release(bool handoff) noexcept {
@@ -110,18 +120,20 @@ bool mutex::lock_until(int64_t deadline_ns) {
 
     bool again = waiting_since != 0;
     if (!again) waiting_since = base::now_ns();
-    if (!queue_.acquire(again, static_cast<uint8_t>(wait_reason::mutex_lock), this, deadline_ns)) {
-      if (forget_waiter()) return false;
-      expired = true;
-      queue_.acquire(true, static_cast<uint8_t>(wait_reason::mutex_lock), this, sched::never_ns);
-    }
+    auto end = queue_.acquire(again, static_cast<uint8_t>(wait_reason::mutex_lock), this,
+                              expired ? sched::never_ns : deadline_ns, forget_waiter);
+    if (end == detail::sleep_queue::outcome::expired) return false;
+    if (end == detail::sleep_queue::outcome::late_token) expired = true;
     starving = starving || base::now_ns() - waiting_since > starvation_threshold_ns;
     old = state_.load(std::memory_order_relaxed);
     if ((old & starving_bit) != 0) {
       // Handed over: the mutex is ours although it does not look locked, and we still count as waiting.
-      int32_t delta = locked_bit - waiter_one;
-      if (!starving || old / waiter_one == 1) delta -= starving_bit;
-      state_.fetch_add(delta, std::memory_order_acq_rel);
+      // A loop, not an addition: the number of waiters shrinks when one of them gives up.
+      int32_t want;
+      do {
+        want = old + locked_bit - waiter_one;
+        if (!starving || old / waiter_one == 1) want -= starving_bit;
+      } while (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel));
       return true;
     }
     woken = true;
@@ -131,16 +143,18 @@ bool mutex::lock_until(int64_t deadline_ns) {
 
 // A waiter whose deadline passed is no longer queued; it takes itself out of the count. False if an unlock
 // already did so, or already handed the mutex over to it: then a token is on its way that it must accept,
-// late as it is, because nobody else will.
-bool mutex::forget_waiter() noexcept {
-  int32_t old = state_.load(std::memory_order_relaxed);
+// late as it is, because nobody else will. Under the queue's lock, so that nobody else gets that token.
+// tests/model/mutex_model.cc explores the interleavings.
+bool mutex::forget_waiter(void* self) noexcept {
+  std::atomic<int32_t>& state = static_cast<mutex*>(self)->state_;
+  int32_t old = state.load(std::memory_order_relaxed);
   for (;;) {
     int32_t waiters = old / waiter_one;
     if (waiters == 0 || (waiters == 1 && (old & (locked_bit | starving_bit)) == starving_bit))
       return false;
     int32_t want = old - waiter_one;
     if (waiters == 1) want &= ~starving_bit;  // nobody is left to end it
-    if (state_.compare_exchange_weak(old, want, std::memory_order_acq_rel)) return true;
+    if (state.compare_exchange_weak(old, want, std::memory_order_acq_rel)) return true;
   }
 }
 

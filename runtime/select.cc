@@ -2,8 +2,9 @@
 //
 // All channels are locked in address order, each once. If a case is ready it is carried out under the
 // locks. Otherwise a waiter is put on every channel, sharing one claim; the task parks and the commit step
-// unlocks the channels in the same order, the last touch of this frame. Whoever claims first ends the wait;
-// afterwards the channels are locked again to take the other waiters off, each in O(1).
+// unlocks the channels in the same order, then starts the deadline's timer; the task waits for that before
+// it goes on, so the frame outlives the commit step. Whoever claims first ends the wait; afterwards the
+// channels are locked again to take the other waiters off, each in O(1).
 #include <weft/select.h>
 
 #include <new>
@@ -46,6 +47,7 @@ struct frame {
   int count = 0;
   select_wait wait;
   sched::task* task = nullptr;
+  small_lock arming;  // with a deadline: held until the commit step no longer touches this frame
   sched::timer deadline;
 
   void lock_all() noexcept {
@@ -66,13 +68,13 @@ void deadline_passed(sched::timer* t, int64_t) noexcept {
 
 bool commit_select(sched::task*, void* arg) {
   auto* f = static_cast<frame*>(arg);
-  // Not before the task is off its stack: the timer may fire at once.
-  if (f->count == 0) {
-    sched::add_timer(f->deadline);
-    return true;
-  }
-  if (f->deadline.fire != nullptr) sched::add_timer(f->deadline);
+  const bool timed = f->deadline.fire != nullptr;
   f->unlock_all();
+  if (!timed) return true;
+  // Not before the task is off its stack: the timer may fire at once. And not under the channels' locks: a
+  // timer's function runs under its heap's lock and may send to one of these channels.
+  sched::add_timer(f->deadline);
+  f->arming.unlock();
   return true;
 }
 
@@ -156,6 +158,7 @@ int select_cases(select_case* cases, int n) {
     f.deadline.when_ns = sched::deadline_after(base::now_refresh(), cases[timeout].timeout_ns);
     f.deadline.fire = deadline_passed;
     f.deadline.arg = &f;
+    f.arming.lock();
   }
   if (f.count == 0 && timeout < 0) {
     sched::park(wait_reason::select_no_cases, nullptr, nullptr, nullptr);
@@ -163,7 +166,10 @@ int select_cases(select_case* cases, int n) {
     sched::park(wait_reason::select, f.count > 0 ? f.locked[0] : nullptr, commit_select, &f);
   }
 
-  if (timeout >= 0) sched::remove_timer(f.deadline);
+  if (timeout >= 0) {
+    f.arming.lock();
+    sched::remove_timer(f.deadline);
+  }
   f.lock_all();
   for (int i = 0; i < n; ++i) {
     select_case& c = cases[i];

@@ -7,6 +7,7 @@ struct timed_frame {
   small_lock* lock;
   sched::task* task;
   select_wait wait;
+  small_lock arming;  // held until the commit step no longer touches this frame
   sched::timer deadline;
 };
 
@@ -17,9 +18,11 @@ bool commit_unlock(sched::task*, void* lock) {
 
 bool commit_timed(sched::task*, void* arg) {
   auto* f = static_cast<timed_frame*>(arg);
-  small_lock* lock = f->lock;
-  sched::add_timer(f->deadline);  // may wake the task at once, but it needs the lock to go on
-  lock->unlock();
+  // The list's lock is not held while the timer heap's is taken: a timer's function, which runs under the
+  // latter, may want the former.
+  f->lock->unlock();
+  sched::add_timer(f->deadline);
+  f->arming.unlock();
   return true;
 }
 
@@ -44,16 +47,16 @@ bool wait_until(waiter& w, int64_t deadline_ns, sched::wait_reason reason, const
   f.deadline.fire = deadline_passed;
   f.deadline.arg = &f;
   w.select = &f.wait;
+  f.arming.lock();
   sched::park(reason, waits_on, commit_timed, &f);
+  f.arming.lock();
   sched::remove_timer(f.deadline);
-  bool woken = f.wait.winner.load(std::memory_order_acquire) != &select_wait::timed_out;
-  if (!woken) {
-    // The commit step, or a waker that lost the claim, may still hold the lock and touch this frame.
-    lock.lock();
-    w.select = nullptr;
-    lock.unlock();
-  }
-  return woken;
+  if (f.wait.winner.load(std::memory_order_acquire) != &select_wait::timed_out) return true;
+  // A waker that lost the claim may still hold the lock and touch this frame. The lock is kept: without
+  // its claim, the waiter must not be found on the list.
+  lock.lock();
+  w.select = nullptr;
+  return false;
 }
 
 }  // namespace weft::detail

@@ -70,11 +70,12 @@ timer* timer_heap::pop_any() noexcept {
 void add_timer(timer& t) noexcept {
   if (t.when_ns == never_ns) return;
   processor* p = processor_for_timers();
+  const int64_t when = t.when_ns;
   {
     std::lock_guard hold(p->timers.lock);
     p->timers.insert(&t, p);
   }
-  timer_added(t.when_ns);
+  timer_added(when);  // the timer may have fired by now and be gone
 }
 
 bool remove_timer(timer& t) noexcept {

@@ -24,7 +24,7 @@ namespace shortlink {
 
 class click_counter {
  public:
-  static constexpr size_t batch_size = 2000;
+  static constexpr size_t batch_size = 20'000;
   static constexpr std::chrono::milliseconds batch_age{200};
 
   click_counter(store& db, click_feed& feed);

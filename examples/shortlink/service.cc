@@ -208,12 +208,20 @@ void service::show_stats(response_writer& w, request&) {
   }
   auto clicks = clicks_.stats();
   auto cache = cache_.stats();
+  weft::http::server_stats server;
+  if (server_ != nullptr) server = server_->stats();
   auto up = std::chrono::duration_cast<seconds>(steady_clock::now() - started_);
   reply_json(w, 200,
              {{"uptime_seconds", up.count()},
               {"tasks", weft::num_tasks()},
               {"links", store_.link_count()},
               {"watchers", feed_.watching()},
+              {"connections",
+               {{"idle", server.idle},
+                {"active", server.active},
+                {"accepted", server.accepted},
+                {"refused_heads", server.refused_heads},
+                {"timeouts", server.timeouts}}},
               {"clicks",
                {{"received", clicks.received},
                 {"stored", clicks.stored},

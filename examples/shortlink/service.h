@@ -2,6 +2,7 @@
 // service: the endpoints, and what they share.
 #include <weft/chan.h>
 #include <weft/http/mux.h>
+#include <weft/http/server.h>
 
 #include <chrono>
 #include <string>
@@ -27,6 +28,10 @@ class service {
 
   // Registers every endpoint.
   void add_routes(weft::http::mux& mux);
+
+  // Lets /stats tell about the server's connections. Before it serves; it must outlive its
+  // requests.
+  void report_connections_of(const weft::http::server& s) { server_ = &s; }
 
   // Ends the waiting of watch requests, so that the server can finish those in flight.
   void stop_waiting();
@@ -56,6 +61,7 @@ class service {
   click_feed feed_;
   click_counter clicks_;
   timing timing_;
+  const weft::http::server* server_ = nullptr;
   weft::chan<char> stopping_{0};  // closed by stop_waiting()
 };
 

@@ -7,11 +7,12 @@
 namespace weft::http::detail {
 
 enum char_class : std::uint8_t {
-  class_token = 1,   // tchar: field names, methods, codings
-  class_digit = 2,   // 0-9
-  class_hex = 4,     // 0-9 a-f A-F
-  class_host = 8,    // unreserved and sub-delims except ',' (a list in Host is two hosts merged)
-  class_target = 16  // 0x21-0x7e
+  class_token = 1,    // tchar: field names, methods, codings
+  class_digit = 2,    // 0-9
+  class_hex = 4,      // 0-9 a-f A-F
+  class_host = 8,     // unreserved and sub-delims except ',' (a list in Host is two hosts merged)
+  class_target = 16,  // 0x21-0x7e
+  class_mark = 32     // bytes of a target that need a second look: '#' '%' '?' and >= 0x80
 };
 
 constexpr std::array<std::uint8_t, 256> make_char_classes() {
@@ -27,6 +28,8 @@ constexpr std::array<std::uint8_t, 256> make_char_classes() {
   mark("abcdefABCDEF", class_hex);
   mark("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", class_token | class_host);
   mark("-._~!$&'()*+;=", class_host);
+  mark("#%?", class_mark);
+  for (unsigned c = 0x80; c <= 0xff; ++c) table[c] = class_mark;
   for (unsigned c = 0x21; c <= 0x7e; ++c) {
     table[c] = static_cast<std::uint8_t>(table[c] | class_target);
   }
@@ -44,9 +47,7 @@ constexpr bool is_token(std::string_view text) {
   return !text.empty();
 }
 
-constexpr char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-}
+constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 constexpr bool equals_nocase(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
   for (std::size_t i = 0; i < a.size(); ++i) {

@@ -155,8 +155,8 @@ chunk_decoder::step_result chunk_decoder::step(std::string_view input) {
     if (state_ == state::failed) return {status::error, at};
     if (at == input.size()) return {status::need_more, at};
     if (state_ == state::data) {
-      std::size_t run = static_cast<std::size_t>(
-          std::min<std::uint64_t>(chunk_left_, input.size() - at));
+      std::size_t run =
+          static_cast<std::size_t>(std::min<std::uint64_t>(chunk_left_, input.size() - at));
       chunk_left_ -= run;
       body_bytes_ += run;
       if (chunk_left_ == 0) state_ = state::data_cr;

@@ -18,11 +18,11 @@
 namespace weft::http::detail {
 
 struct chunk_limits {
-  std::uint32_t extension = 256;        // bytes of extension per chunk
-  std::uint32_t overhead_free = 102400; // framing bytes that are never counted against the body
-  std::uint32_t overhead_factor = 16;   // framing bytes allowed per body byte beyond that
-  std::uint32_t trailer_field = 16384;  // bytes of one trailer line
-  std::uint32_t trailers = 16384;       // bytes of all trailers
+  std::uint32_t extension = 256;         // bytes of extension per chunk
+  std::uint32_t overhead_free = 102400;  // framing bytes that are never counted against the body
+  std::uint32_t overhead_factor = 16;    // framing bytes allowed per body byte beyond that
+  std::uint32_t trailer_field = 16384;   // bytes of one trailer line
+  std::uint32_t trailers = 16384;        // bytes of all trailers
   std::uint32_t trailer_fields = 100;
 };
 
@@ -38,8 +38,8 @@ class chunk_decoder {
 
   explicit chunk_decoder(const chunk_limits& limits = {}) : limits_(limits) {}
 
-  // Decodes the front of `input`. `data` means: call again with the rest. After done nothing more is
-  // consumed; after error the decoder stays in error.
+  // Decodes the front of `input`. `data` means: call again with the rest. After done nothing more
+  // is consumed; after error the decoder stays in error.
   step_result step(std::string_view input);
 
   // Why the last step failed, and with which HTTP status to answer; static text.
@@ -59,8 +59,18 @@ class chunk_decoder {
   //  trailer_start -> trailer_line     any byte but CR; line ends -> trailer_lf -> trailer_start
   //  trailer_start -> final_lf -> done CR, LF
   enum class state : std::uint8_t {
-    size, extension, size_lf, data, data_cr, data_lf,
-    trailer_start, trailer_line, trailer_lf, final_lf, done, failed
+    size,
+    extension,
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer_start,
+    trailer_line,
+    trailer_lf,
+    final_lf,
+    done,
+    failed
   };
 
   bool framing_byte(char c);
@@ -78,7 +88,7 @@ class chunk_decoder {
   std::uint64_t body_bytes_ = 0;
   std::uint64_t overhead_bytes_ = 0;
   const char* reason_ = nullptr;
-  std::string line_;      // the trailer line being read
+  std::string line_;  // the trailer line being read
   std::string trailers_;
 };
 

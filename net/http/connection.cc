@@ -14,27 +14,28 @@ static_assert(alignof(session) <= alignof(std::max_align_t));
 
 class session_block {
  public:
-  explicit session_block(connection& c, const environment& env)
-      : env_(env), block_(env.pool.acquire()) {
+  session_block(connection& c, const environment& env, session*& active)
+      : env_(env), active_(active), block_(env.pool.acquire()) {
     try {
-      session_ = new (block_) session(c, block_ + session_bytes, block_size - session_bytes);
+      active_ = new (block_) session(c, block_ + session_bytes, block_size - session_bytes);
     } catch (...) {
       env_.pool.release(block_);
       throw;
     }
   }
   ~session_block() {
-    session_->~session();
+    active_->~session();
+    active_ = nullptr;
     env_.pool.release(block_);
   }
   session_block(const session_block&) = delete;
   session_block& operator=(const session_block&) = delete;
-  session* operator->() { return session_; }
+  session* operator->() { return active_; }
 
  private:
   const environment& env_;
+  session*& active_;
   char* block_;
-  session* session_;
 };
 
 }  // namespace
@@ -46,7 +47,7 @@ connection::~connection() = default;
 
 outcome connection::serve(serve_mode mode) {
   const std::uint64_t before = requests_;
-  outcome result = session_block(*this, env_)->run(mode);
+  outcome result = session_block(*this, env_, active_)->run(mode);
   env_.counters.requests.fetch_add(requests_ - before, std::memory_order_relaxed);
   return result;
 }
@@ -61,10 +62,14 @@ outcome connection::expire() {
   env_.counters.timeouts.fetch_add(1, std::memory_order_relaxed);
   if (partial_ != nullptr) {
     partial_.reset();
-    return session_block(*this, env_)->refuse(408, "request head not complete in time");
+    return session_block(*this, env_, active_)->refuse(408, "request head not complete in time");
   }
   transport_.close();
   return outcome::closed;
+}
+
+void connection::flush_corked() {
+  if (active_ != nullptr) active_->flush_corked();
 }
 
 std::size_t connection::idle_bytes() const {

@@ -1,6 +1,6 @@
 #pragma once
-// What all connections of one server share, and the ports through which a server supplies it: blocks,
-// time, counters, the shutdown flag.
+// What all connections of one server share, and the ports through which a server supplies it:
+// blocks, time, counters, the shutdown flag.
 #include <weft/http/handler.h>
 #include <weft/http/server_options.h>
 
@@ -73,8 +73,8 @@ class system_http_clock final : public http_clock {
 // Sums over all connections, for metrics. Added once per burst of requests, not per request.
 struct http_counters {
   std::atomic<std::uint64_t> requests{0};
-  std::atomic<std::uint64_t> refused_heads{0};     // 4xx/5xx answered by the parser
-  std::atomic<std::uint64_t> limits_hit{0};        // 408, 413, 414, 431 among the answers of ours
+  std::atomic<std::uint64_t> refused_heads{0};  // 4xx/5xx answered by the parser
+  std::atomic<std::uint64_t> limits_hit{0};     // 408, 413, 414, 431 among the answers of ours
   std::atomic<std::uint64_t> handler_exceptions{0};
   std::atomic<std::uint64_t> broken_responses{0};  // reset after the head had left
   std::atomic<std::uint64_t> timeouts{0};          // head, idle, body or write clock ran out

@@ -1,6 +1,6 @@
 #pragma once
-// Header names the code (or most programs) ask for, as small integers: a lookup by a known name is a
-// compare of one byte per field. Everything else is compared as text, case-insensitively.
+// Header names the code (or most programs) ask for, as small integers: a lookup by a known name is
+// a compare of one byte per field. Everything else is compared as text, case-insensitively.
 #include <cstdint>
 #include <string_view>
 
@@ -37,7 +37,7 @@ enum class known_header : std::uint8_t {
 #undef WEFT_HTTP_ENUM
 };
 
-// The id of a field name in any case; known_header::other if it is not in the table.
+// The id of a field name (a token) in any case; known_header::other if it is not in the table.
 known_header find_known_header(std::string_view name) noexcept;
 
 }  // namespace weft::http::detail

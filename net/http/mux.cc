@@ -1,7 +1,7 @@
-// The routing tree: host, then method, then one level per path segment. At each level a literal child
-// is tried before the single wildcard and that before the rest wildcard, backing up when a subtree
-// does not match. Because conflicting patterns were refused at registration, the first match found
-// this way is the most specific one; registration order never matters.
+// The routing tree: host, then method, then one level per path segment. At each level a literal
+// child is tried before the single wildcard and that before the rest wildcard, backing up when a
+// subtree does not match. Because conflicting patterns were refused at registration, the first
+// match found this way is the most specific one; registration order never matters.
 #include <weft/http/mux.h>
 
 #include <algorithm>
@@ -159,8 +159,8 @@ void mux::impl::add(std::unique_ptr<route> r) {
   }
   for (const auto& other : routes) {
     if (!detail::conflict(r->pattern, other->pattern)) continue;
-    std::string why = "weft::http::mux: pattern \"" + r->pattern.text +
-                      "\" conflicts with \"" + other->pattern.text + "\": ";
+    std::string why = "weft::http::mux: pattern \"" + r->pattern.text + "\" conflicts with \"" +
+                      other->pattern.text + "\": ";
     if (detail::compare(r->pattern, other->pattern) == detail::relation::equivalent) {
       why += "they match the same requests";
     } else {
@@ -309,7 +309,8 @@ void mux::serve(response_writer& w, request& r) const {
     unsigned slot = 0;
     while (slot < x.param_count && x.path_params[slot].name != s.text) ++slot;
     if (slot == detail::max_path_params) {
-      return error_page(w, status::internal_server_error, "too many path wildcards in nested mounts");
+      return error_page(w, status::internal_server_error,
+                        "too many path wildcards in nested mounts");
     }
     x.path_params[slot] = {s.text, raw};
     x.param_count = std::max(x.param_count, slot + 1);

@@ -12,8 +12,8 @@ void output::send(std::string_view first, std::string_view second) {
   if (o.write_grace.count() > 0) {
     deadline = env_.clock.now() + o.write_grace;
     if (o.write_min_rate > 0) {
-      deadline += std::chrono::milliseconds((first.size() + second.size()) * 1000 /
-                                            o.write_min_rate);
+      deadline +=
+          std::chrono::milliseconds((first.size() + second.size()) * 1000 / o.write_min_rate);
     }
   }
   transport_.set_write_deadline(deadline);

@@ -16,7 +16,11 @@ namespace weft::http::detail {
 class output {
  public:
   output(transport& t, const environment& env, char* block, std::size_t capacity)
-      : transport_(t), env_(env), block_(block), data_(block), block_capacity_(capacity),
+      : transport_(t),
+        env_(env),
+        block_(block),
+        data_(block),
+        block_capacity_(capacity),
         capacity_(capacity) {}
 
   // A new answer begins behind what is buffered.

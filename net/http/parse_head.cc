@@ -1,17 +1,20 @@
 // The strict HTTP/1.1 head parser.
 //
-// Words      line = bytes up to CRLF; field = one header line; head = request line, fields, empty line.
-// Shape      parse_head() cuts lines out of the bytes and hands each to parse_request_line() or
+// Words      line = bytes up to CRLF; field = one header line; head = request line, fields, empty
+// line. Shape      parse_head() cuts lines out of the bytes and hands each to parse_request_line()
+// or
 //            add_field(); the empty line leads to finish(), which judges what only the whole head
 //            shows (Host present, framing consistent). State between calls lives in `head`.
-// Strictness is the reason this file exists: two parsers that disagree about where a request ends are
+// Strictness is the reason this file exists: two parsers that disagree about where a request ends
+// are
 //            a smuggling hole, and every packaged parser accepts some form that others read
 //            differently. Where RFC 9112 leaves a choice we refuse: bare CR or LF, obs-fold, space
 //            before the colon, repeated Content-Length (even equal), any transfer coding but one
 //            "chunked", Transfer-Encoding beside Content-Length or on HTTP/1.0.
 // Invariants [H1] The verdict depends on the bytes alone, never on how they were cut into reads: a
 //                 line is judged when its CRLF is there, a forbidden byte as soon as it is in reach
-//                 of the limit, a limit when it is passed. connection_test cuts everything everywhere.
+//                 of the limit, a limit when it is passed. connection_test cuts everything
+//                 everywhere.
 //            [H2] No byte is scanned twice for the end of its line, however slowly it arrives.
 //            [H3] Offsets fit 16 bits because no head above max_head_capacity is looked at.
 // Not done   A byte-per-step state machine (llhttp): larger, slower and harder to check against the
@@ -58,6 +61,22 @@ method_id find_method(std::string_view m) {
   }
 }
 
+// Name and value of a line whose bytes are known to be value bytes.
+const char* split_field_line(std::string_view line, std::string_view& name,
+                             std::string_view& value) {
+  std::size_t n = 0;
+  while (n < line.size() && is_class(line[n], class_token)) ++n;
+  if (n == 0) {
+    bool folded = !line.empty() && (line.front() == ' ' || line.front() == '\t');
+    return folded ? "folded header line" : "header field without a name";
+  }
+  if (n == line.size()) return "header field without a colon";
+  if (line[n] != ':') return "forbidden byte in or after a header name";
+  name = line.substr(0, n);
+  value = trim_ows(line.substr(n + 1));
+  return nullptr;
+}
+
 // Percent signs of a path must start a triplet, and none may hide a NUL from C code behind us.
 const char* check_percent(std::string_view path) {
   for (std::size_t i = path.find('%'); i != std::string_view::npos; i = path.find('%', i + 1)) {
@@ -70,8 +89,9 @@ const char* check_percent(std::string_view path) {
   return nullptr;
 }
 
-// Sets form, host, path and query from the target; returns the reason if it is malformed.
-const char* split_target(std::string_view target, const char* base, head& out) {
+// Sets form, host, path and query from the target; returns the reason if it is malformed. Only a
+// `marked` target holds one of '#', '?', '%'.
+const char* split_target(std::string_view target, bool marked, const char* base, head& out) {
   if (target == "*") {
     if (out.method_known != method_id::options) return "target '*' is for OPTIONS only";
     out.form = target_form::asterisk;
@@ -92,35 +112,47 @@ const char* split_target(std::string_view target, const char* base, head& out) {
     out.host = span_of(base, host);
     target.remove_prefix(end);
   }
-  if (target.find('#') != std::string_view::npos) return "fragment in the target";
-  std::size_t question = target.find('?');
-  out.path = span_of(base, target.substr(0, question));
-  if (question != std::string_view::npos) {
-    out.has_query = true;
-    out.query = span_of(base, target.substr(question + 1));
+  std::string_view path = target;
+  if (marked) {
+    if (target.find('#') != std::string_view::npos) return "fragment in the target";
+    std::size_t question = target.find('?');
+    path = target.substr(0, question);
+    if (question != std::string_view::npos) {
+      out.has_query = true;
+      out.query = span_of(base, target.substr(question + 1));
+    }
+    if (path.find('%') != std::string_view::npos) {
+      out.path_has_percent = true;
+      if (const char* reason = check_percent(path)) return reason;
+    }
   }
-  std::string_view path = target.substr(0, question);
-  if (path.find('%') != std::string_view::npos) {
-    out.path_has_percent = true;
-    return check_percent(path);
-  }
+  out.path = span_of(base, path);
   return nullptr;
 }
 
 parse_result parse_request_line(std::string_view line, const char* base, head& out,
                                 const head_limits& limits) {
   if (line.empty()) return bad("more than one empty line before the request line");
-  std::size_t method_end = line.find(' ');
-  std::string_view method = line.substr(0, method_end);
-  if (!is_token(method)) return bad("the method is not a token");
-  if (method_end == std::string_view::npos) return bad("request line without a target");
+  std::size_t at = 0;
+  while (at < line.size() && is_class(line[at], class_token)) ++at;
+  if (at == 0 || (at < line.size() && line[at] != ' ')) return bad("the method is not a token");
+  if (at == line.size()) return bad("request line without a target");
+  const std::string_view method = line.substr(0, at);
   if (method.size() > max_method_length) return fail(501, "method longer than 32 bytes");
 
-  std::string_view rest = line.substr(method_end + 1);
-  const char* stop = skip_visible_bytes(rest.data(), rest.data() + rest.size());
-  std::string_view target = rest.substr(0, static_cast<std::size_t>(stop - rest.data()));
+  const std::size_t target_at = ++at;
+  bool marked = false, high = false;
+  for (; at < line.size() &&
+         (char_classes[static_cast<unsigned char>(line[at])] & (class_target | class_mark)) != 0;
+       ++at) {
+    if (is_class(line[at], class_mark)) {
+      marked = true;
+      high |= static_cast<unsigned char>(line[at]) >= 0x80;
+    }
+  }
+  const std::string_view target = line.substr(target_at, at - target_at);
+  std::string_view rest = line.substr(at);
   if (target.empty()) return bad("empty target, or more than one space before it");
-  rest.remove_prefix(target.size());
   if (rest.empty()) return bad("request line without a version");
   if (rest.front() != ' ') return bad("forbidden byte in the target");
   rest.remove_prefix(1);
@@ -134,16 +166,12 @@ parse_result parse_request_line(std::string_view line, const char* base, head& o
   }
   out.minor_version = rest.back() == '1' ? 1 : 0;
 
-  if (!limits.allow_high_target) {
-    for (char c : target) {
-      if (static_cast<unsigned char>(c) >= 0x80) return bad("byte above 0x7e in the target");
-    }
-  }
+  if (high && !limits.allow_high_target) return bad("byte above 0x7e in the target");
   out.method = span_of(base, method);
   out.method_known = find_method(method);
   out.target = span_of(base, target);
   if (method == "CONNECT") return fail(501, "CONNECT is not served here");
-  if (const char* reason = split_target(target, base, out)) return bad(reason);
+  if (const char* reason = split_target(target, marked, base, out)) return bad(reason);
   return complete();
 }
 
@@ -162,7 +190,7 @@ parse_result add_field(std::string_view line, const char* base, head& out,
     return fail(431, "too many header fields");
   }
   std::string_view name, value;
-  if (const char* reason = parse_field_line(line, name, value)) return bad(reason);
+  if (const char* reason = split_field_line(line, name, value)) return bad(reason);
   field_view& field = out.fields[out.field_count++];
   field.name = span_of(base, name);
   field.value = span_of(base, value);
@@ -181,7 +209,8 @@ parse_result add_field(std::string_view line, const char* base, head& out,
       }
       std::uint64_t length = 0;
       for (char c : value) {
-        if (!is_class(c, class_digit)) return bad("Content-Length holds something else than digits");
+        if (!is_class(c, class_digit))
+          return bad("Content-Length holds something else than digits");
         length = length * 10 + static_cast<std::uint64_t>(c - '0');
       }
       out.content_length = length;
@@ -312,16 +341,7 @@ parse_result parse_head(std::string_view bytes, head& out, const head_limits& li
 
 const char* parse_field_line(std::string_view line, std::string_view& name,
                              std::string_view& value) {
-  std::size_t n = 0;
-  while (n < line.size() && is_class(line[n], class_token)) ++n;
-  if (n == 0) {
-    bool folded = !line.empty() && (line.front() == ' ' || line.front() == '\t');
-    return folded ? "folded header line" : "header field without a name";
-  }
-  if (n == line.size()) return "header field without a colon";
-  if (line[n] != ':') return "forbidden byte in or after a header name";
-  name = line.substr(0, n);
-  value = trim_ows(line.substr(n + 1));
+  if (const char* reason = split_field_line(line, name, value)) return reason;
   if (skip_value_bytes(value.data(), value.data() + value.size()) != value.data() + value.size()) {
     return "control character in a header value";
   }

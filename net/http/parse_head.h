@@ -39,7 +39,7 @@ struct head_limits {
   std::uint32_t field = 16384;        // bytes of one field line without CRLF; over it: 431
   std::uint32_t head = 65536;         // bytes of the whole head; over it: 431
   std::uint32_t fields = 100;         // number of field lines; over it: 431
-  bool allow_high_target = false;     // bytes >= 0x80 in the target (never valid, some clients send)
+  bool allow_high_target = false;  // bytes >= 0x80 in the target (never valid, some clients send)
 };
 
 enum class target_form : std::uint8_t { origin, absolute, asterisk };
@@ -90,9 +90,9 @@ struct parse_result {
   const char* reason = nullptr;  // static text naming the rule or the limit, with error
 };
 
-// Parses the head at the front of `bytes`. `out` must be reset() before the first call for a message
-// and is handed back unchanged with a longer `bytes` after need_more; on complete, out.size tells
-// where the head ends. After an error no byte of the connection may be read as a request.
+// Parses the head at the front of `bytes`. `out` must be reset() before the first call for a
+// message and is handed back unchanged with a longer `bytes` after need_more; on complete, out.size
+// tells where the head ends. After an error no byte of the connection may be read as a request.
 parse_result parse_head(std::string_view bytes, head& out, const head_limits& limits);
 
 // Checks one field line (without its CRLF) by the head's rules: token, ':' at once, value without

@@ -175,7 +175,8 @@ result<std::string> request::read_all(std::optional<std::uint64_t> limit) {
   for (;;) {
     const std::size_t have = out.size();
     if (have > most) return make_error_code(error::body_too_large);
-    const std::uint64_t grow = std::min<std::uint64_t>(std::max<std::uint64_t>(step, have), most + 1 - have);
+    const std::uint64_t grow =
+        std::min<std::uint64_t>(std::max<std::uint64_t>(step, have), most + 1 - have);
     out.resize(have + static_cast<std::size_t>(grow));
     result<std::size_t> n = x_->body->read_body({out.data() + have, out.size() - have});
     out.resize(have + (n ? *n : 0));

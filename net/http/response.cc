@@ -1,11 +1,11 @@
 // How an answer gets its framing.
 //
 // The head is formatted at the first write(), with a gap for the lines that depend on the body:
-// Connection and Content-Length or Transfer-Encoding. The body follows behind the gap. If the handler
-// returns within 8 KB the gap is filled with the exact length and the body moved up against it (some
-// bytes of memmove); if the body outgrows 8 KB, or flush() is called, the answer is committed as
-// chunked. The bound does not depend on what else is corked, so the framing a client sees depends on
-// the handler alone.
+// Connection and Content-Length or Transfer-Encoding. The body follows behind the gap. If the
+// handler returns within 8 KB the gap is filled with the exact length and the body moved up against
+// it (some bytes of memmove); if the body outgrows 8 KB, or flush() is called, the answer is
+// committed as chunked. The bound does not depend on what else is corked, so the framing a client
+// sees depends on the handler alone.
 #include <weft/http/response.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #pragma once
-// The state behind one `response_writer`: which fields are set, whether the head is decided, how the
-// body is framed.
+// The state behind one `response_writer`: which fields are set, whether the head is decided, how
+// the body is framed.
 #include <weft/http/raw_stream.h>
 #include <weft/http/response.h>
 
@@ -78,8 +78,8 @@ class response_state {
   void close_after() { close_ = true; }
 
   // -- what the connection does
-  // Ends the answer. False if it fell short of its Content-Length, or switched protocols with nobody
-  // to speak the new one: nothing valid can be sent then.
+  // Ends the answer. False if it fell short of its Content-Length, or switched protocols with
+  // nobody to speak the new one: nothing valid can be sent then.
   bool finish();
   // Sends what may leave, before the connection blocks for input.
   void flush_released();

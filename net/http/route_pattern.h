@@ -26,10 +26,10 @@ struct route_pattern {
 // How the sets of requests two patterns match relate.
 enum class relation {
   equivalent,
-  more_general,   // the first matches all that the second does, and more
+  more_general,  // the first matches all that the second does, and more
   more_specific,
   disjoint,
-  overlaps        // each matches something the other does not, and some request matches both
+  overlaps  // each matches something the other does not, and some request matches both
 };
 
 relation compare_methods(const route_pattern& a, const route_pattern& b);

@@ -1,6 +1,6 @@
 #pragma once
-// The two inner loops of the head parser: how far does a run of harmless bytes reach? Sixteen bytes
-// a step with SSE2 (every x86-64 has it), a table elsewhere; tests compare the two.
+// The inner loop of the head parser: how far does a run of harmless bytes reach? Sixteen bytes a
+// step with SSE2 (every x86-64 has it), one elsewhere; a test compares the two.
 #include <cstddef>
 
 #if defined(__SSE2__)
@@ -13,17 +13,9 @@ inline bool is_value_byte(char c) {
   auto u = static_cast<unsigned char>(c);
   return (u >= 0x20 && u != 0x7f) || u == '\t';
 }
-inline bool is_visible_byte(char c) {
-  auto u = static_cast<unsigned char>(c);
-  return u > 0x20 && u != 0x7f;
-}
 
 inline const char* skip_value_bytes_portable(const char* p, const char* end) {
   while (p != end && is_value_byte(*p)) ++p;
-  return p;
-}
-inline const char* skip_visible_bytes_portable(const char* p, const char* end) {
-  while (p != end && is_visible_byte(*p)) ++p;
   return p;
 }
 
@@ -41,24 +33,9 @@ inline const char* skip_value_bytes(const char* p, const char* end) {
   }
   return skip_value_bytes_portable(p, end);
 }
-// First byte in [p, end) that is a control, a space or DEL.
-inline const char* skip_visible_bytes(const char* p, const char* end) {
-  const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
-  while (end - p >= 16) {
-    __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    __m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, space), x), _mm_cmpeq_epi8(x, del));
-    int mask = _mm_movemask_epi8(bad);
-    if (mask != 0) return p + __builtin_ctz(static_cast<unsigned>(mask));
-    p += 16;
-  }
-  return skip_visible_bytes_portable(p, end);
-}
 #else
 inline const char* skip_value_bytes(const char* p, const char* end) {
   return skip_value_bytes_portable(p, end);
-}
-inline const char* skip_visible_bytes(const char* p, const char* end) {
-  return skip_visible_bytes_portable(p, end);
 }
 #endif
 

@@ -2,10 +2,12 @@
 //
 // Shape      run() alternates parse_head() and serve_one(). The handler pulls the body through
 //            read_body(), pushes the answer through response_state into the cork (output).
-// Flushing   The cork leaves when no complete next head is buffered (fill_head), before any read that
+// Flushing   The cork leaves when no complete next head is buffered (fill_head), before any read
+// that
 //            may block (wait_body), when full, and after max_pipelined answers. Hence two system
 //            calls per small keep-alive request: the read that brought it and the write.
-// Pinning    From dispatch to the handler's return the head does not move: views point into it. Room
+// Pinning    From dispatch to the handler's return the head does not move: views point into it.
+// Room
 //            for body reads behind it is made before.
 // Invariants [C1] Answers leave in the order of their requests: there is one cork and one handler.
 //            [C2] After a refused head or a broken body no byte is read as a request again.
@@ -14,7 +16,8 @@
 // Closing    With unread input in the kernel, close() sends RST and the peer may lose the answer it
 //            was sent: so half-close, read on for a bounded time and amount, then close.
 // Not done   A second task per request that watches for disconnects (Go): the transport knows from
-//            its standing registration. Reading ahead during the handler: back-pressure would be lost.
+//            its standing registration. Reading ahead during the handler: back-pressure would be
+//            lost.
 #include "net/http/session.h"
 
 #include <cxxabi.h>
@@ -308,8 +311,7 @@ bool session::answer_failure(int status, std::string_view reason) {
   report(status, reason);
   out_.discard_response();
   const bool ours = status == status::internal_server_error;
-  response_.begin(x_.h.method_known == method_id::head, x_.h.minor_version,
-                  ours && keep_wanted());
+  response_.begin(x_.h.method_known == method_id::head, x_.h.minor_version, ours && keep_wanted());
   // What a handler threw is for the log, not for the client.
   error_page(writer_, status, ours ? status_text(status) : reason);
   return response_.finish();
@@ -362,8 +364,7 @@ std::optional<std::uint64_t> session::body_remaining() const {
 }
 
 std::string_view session::trailers() const {
-  return decoder_ && decoder_->done() ? std::string_view(decoder_->trailers())
-                                      : std::string_view();
+  return decoder_ && decoder_->done() ? std::string_view(decoder_->trailers()) : std::string_view();
 }
 
 bool session::body_forces_close() const {

@@ -12,8 +12,13 @@ namespace detail {
 // A counting semaphore whose waiters queue in FIFO or LIFO order: the slow path of the locks.
 class sleep_queue {
  public:
-  // Takes a token or parks until one is handed over. False: `deadline_ns` (CLOCK_MONOTONIC) passed first.
-  bool acquire(bool lifo, uint8_t reason, const void* waits_on, int64_t deadline_ns) noexcept;
+  enum class outcome : uint8_t { token, late_token, expired };
+
+  // Takes a token or parks until one is handed over. When `deadline_ns` (CLOCK_MONOTONIC) passes first,
+  // give_up(owner) is asked under the queue's lock: true ends the wait, false means that a token is on its
+  // way to this waiter, which then waits for it at the head of the queue.
+  outcome acquire(bool lifo, uint8_t reason, void* owner, int64_t deadline_ns,
+                  bool (*give_up)(void* owner)) noexcept;
   // Hands a token to the first waiter, or keeps it. `handoff`: the waiter runs at once in our place.
   void release(bool handoff) noexcept;
 
@@ -56,7 +61,7 @@ class mutex {
 
   void lock_slow();
   bool lock_until(int64_t deadline_ns);
-  bool forget_waiter() noexcept;
+  static bool forget_waiter(void* self) noexcept;
   void unlock_slow(int32_t left);
 
   std::atomic<int32_t> state_{0};

@@ -5,6 +5,11 @@
 #include <weft/http/mux.h>
 #include <weft/http/raw_stream.h>
 
+#include <atomic>
+#include <cstring>
+#include <ctime>
+#include <thread>
+
 #include "tests/unit/net/http_messages.h"
 #include "tests/unit/net/memory_transport.h"
 
@@ -13,12 +18,12 @@ namespace {
 
 using detail::outcome;
 using detail::serve_mode;
+using std::chrono::milliseconds;
 using testing::get;
 using testing::line;
 using testing::post;
 using testing::response;
 using testing::world;
-using std::chrono::milliseconds;
 
 // Answers "METHOD path|body".
 void echo(response_writer& w, request& r) {
@@ -105,7 +110,9 @@ TEST(Connection, GoodMessagesAreServedAndTheNextOneToo) {
       auto answers = summary(w);
       ASSERT_EQ(answers.size(), m.keep_alive ? 2u : 1u);
       if (m.path != nullptr) {
-        std::string path = *m.path != '\0' ? m.path : std::string(m.method) == "OPTIONS" ? "*" : "/";
+        std::string path = *m.path != '\0'                      ? m.path
+                           : std::string(m.method) == "OPTIONS" ? "*"
+                                                                : "/";
         EXPECT_NE(answers[0].find(std::string(m.method) + " " + path + "|" + m.body),
                   std::string::npos)
             << answers[0];
@@ -180,6 +187,21 @@ TEST(Connection, CorkIsFlushedBeforeTheHandlerWaitsForItsBody) {
   EXPECT_EQ(w.run({get("Host: h\r\n") + post("Content-Length: 5\r\n")}), outcome::idle);
   EXPECT_EQ(seen_at_block, 1u);
   EXPECT_EQ(summary(w), (std::vector<std::string>{"200  GET /|", "200  POST /|hello"}));
+}
+
+TEST(Connection, CorkIsFlushedOnRequestBeforeTheHandlerParksElsewhere) {
+  std::vector<std::size_t> sent;
+  world* here = nullptr;
+  world w([&](response_writer& rw, request&) {
+    rw.write("not decided yet");
+    here->connection.flush_corked();
+    sent.push_back(testing::parse_responses(here->transport.sent).size());
+  });
+  here = &w;
+  w.connection.flush_corked();  // nothing is being served
+  EXPECT_EQ(w.run({sentinel + sentinel + sentinel}), outcome::idle);
+  EXPECT_EQ(sent, (std::vector<std::size_t>{0, 1, 2}));
+  EXPECT_EQ(w.responses().size(), 3u);
 }
 
 TEST(Connection, HeadHasTheHeadersOfGetAndNoBody) {
@@ -536,10 +558,12 @@ TEST(Connection, HeadersReplaceAddRemove) {
   });
   w.run({get("Host: h\r\n")});
   auto r = w.responses().at(0);
-  std::vector<std::pair<std::string, std::string>> expected = {
-      {"x-a", "2"},      {"Set-Cookie", "a=1"},
-      {"Set-Cookie", "b=2"}, {"Date", "never"},
-      {"X-Long", std::string(5000, 'l')}, {"Content-Length", "0"}};
+  std::vector<std::pair<std::string, std::string>> expected = {{"x-a", "2"},
+                                                               {"Set-Cookie", "a=1"},
+                                                               {"Set-Cookie", "b=2"},
+                                                               {"Date", "never"},
+                                                               {"X-Long", std::string(5000, 'l')},
+                                                               {"Content-Length", "0"}};
   EXPECT_EQ(r.fields, expected);
 }
 
@@ -691,7 +715,9 @@ TEST(Connection, BodyClockCountsOnlyWaitingAndCreditsBytes) {
 }
 
 TEST(Connection, WriteDeadlineGrowsWithTheSize) {
-  world w([](response_writer& rw, request&) { rw.respond(200, "text/plain", std::string(1 << 20, 'x')); });
+  world w([](response_writer& rw, request&) {
+    rw.respond(200, "text/plain", std::string(1 << 20, 'x'));
+  });
   w.run({get("Host: h\r\n")});
   auto grace = w.clock.now() + milliseconds(10000);
   EXPECT_GT(w.transport.write_deadline, grace + milliseconds(1024 * 1000));
@@ -772,10 +798,11 @@ TEST(Request, WhatAHandlerSees) {
     EXPECT_EQ(r.read_all().value(), "");
     ++checks;
   });
-  w.run({"POST /a%20b/c%2Fd/?x=1&y=a+b%21&x=2&flag&bad=%zz HTTP/1.1\r\nHost: h:80\r\n"
-         "X-Multi: 1\r\nx-multi: 2\r\n"
-         "Content-Type: Application/X-WWW-Form-Urlencoded; charset=utf-8\r\n"
-         "Content-Length: 6\r\n\r\nx=body"});
+  w.run(
+      {"POST /a%20b/c%2Fd/?x=1&y=a+b%21&x=2&flag&bad=%zz HTTP/1.1\r\nHost: h:80\r\n"
+       "X-Multi: 1\r\nx-multi: 2\r\n"
+       "Content-Type: Application/X-WWW-Form-Urlencoded; charset=utf-8\r\n"
+       "Content-Length: 6\r\n\r\nx=body"});
   EXPECT_EQ(checks, 1);
   EXPECT_EQ(w.responses().at(0).status, 200);
 }
@@ -824,9 +851,30 @@ TEST(Date, KnownDays) {
   EXPECT_EQ(text(951782400), "Tue, 29 Feb 2000 00:00:00 GMT");
   EXPECT_EQ(text(4107542399), "Sun, 28 Feb 2100 23:59:59 GMT");
   EXPECT_EQ(text(4107542400), "Mon, 01 Mar 2100 00:00:00 GMT");
-  char now[detail::date_length];
-  detail::system_http_clock().write_date(now);
-  EXPECT_EQ(std::string(now + 25, 4), " GMT");
+}
+
+TEST(Date, ReadersNeverSeeATornDate) {
+  detail::system_http_clock clock;
+  std::atomic<int> torn{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20000; ++i) {
+        char now[detail::date_length];
+        std::int64_t before = ::time(nullptr);
+        clock.write_date(now);
+        bool known = false;  // the coarse clock may lag the second by a tick
+        for (std::int64_t s = before - 1; s <= ::time(nullptr) && !known; ++s) {
+          char expected[detail::date_length];
+          detail::format_date(s, expected);
+          known = std::memcmp(now, expected, sizeof now) == 0;
+        }
+        if (!known) ++torn;
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(torn.load(), 0);
 }
 
 }  // namespace

@@ -21,10 +21,10 @@ struct hostile_message {
 
 struct good_message {
   const char* id;
-  std::string bytes;       // exactly one request
+  std::string bytes;  // exactly one request
   const char* method;
-  const char* path;        // as sent, without query
-  std::string body;        // decoded
+  const char* path;  // as sent, without query
+  std::string body;  // decoded
   bool keep_alive = true;
 };
 
@@ -157,7 +157,8 @@ inline std::vector<hostile_message> hostile_messages() {
   head("name-control", get(host + "X\x01: v\r\n"));
   head("name-del", get(host + "X\x7f: v\r\n"));
   head("value-nul", raw("GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n"));
-  head("value-control", get(host + "X: a\x01" "b\r\n"));
+  head("value-control", get(host + "X: a\x01"
+                                   "b\r\n"));
   head("value-escape", get(host + "X: a\x1b[0m\r\n"));
   head("value-del", get(host + "X: a\x7f\r\n"));
   head("value-vertical-tab", get(host + "X: a\x0b\r\n"));
@@ -234,8 +235,8 @@ inline std::vector<hostile_message> hostile_messages() {
   head("both-gzip", post("Content-Length: 5\r\nTransfer-Encoding: gzip\r\n", "hello"));
   head("both-identity", post("Content-Length: 5\r\nTransfer-Encoding: identity\r\n", "hello"));
   head("te-twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", last));
-  head("te-twice-identity", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-                                 last));
+  head("te-twice-identity",
+       post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", last));
   head("te-list-twice", post("Transfer-Encoding: chunked, chunked\r\n", last));
   head("te-chunked-gzip", post("Transfer-Encoding: chunked, gzip\r\n", last));
   head("te-gzip-chunked", post("Transfer-Encoding: gzip, chunked\r\n", last));
@@ -251,21 +252,27 @@ inline std::vector<hostile_message> hostile_messages() {
   head("te-quoted", post("Transfer-Encoding: \"chunked\"\r\n", last));
   head("te-parameter", post("Transfer-Encoding: chunked;q=1\r\n", last));
   head("te-inner-space", post("Transfer-Encoding: chun ked\r\n", last));
-  head("te-vertical-tab", post("Transfer-Encoding: \x0b" "chunked\r\n", last));
-  head("te-nul", raw("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\0\r\n\r\n0\r\n\r\n"));
+  head("te-vertical-tab", post("Transfer-Encoding: \x0b"
+                               "chunked\r\n",
+                               last));
+  head("te-nul",
+       raw("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\0\r\n\r\n0\r\n\r\n"));
   head("te-bare-lf-hidden", post("X: y\nTransfer-Encoding: chunked\r\n", last));
   head("te-bare-cr-hidden", post("X: y\rTransfer-Encoding: chunked\r\n", last));
   head("te-name-space", post("Transfer-Encoding : chunked\r\n", last));
   head("te-name-tab", post("Transfer-Encoding\t: chunked\r\n", last));
   head("te-name-leading-space", post(" Transfer-Encoding: chunked\r\n", last));
-  head("te-high-byte", post("Transfer-Encoding: \xa0" "chunked\r\n", last));
+  head("te-high-byte", post("Transfer-Encoding: \xa0"
+                            "chunked\r\n",
+                            last));
   head("te-http10", "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + last);
   head("te-http10-length",
        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n" + last);
 
   // Expectations.
   head("expect-unknown", post("Expect: 200-ok\r\nContent-Length: 0\r\n"), 417);
-  head("expect-twice", post("Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 1\r\n"));
+  head("expect-twice",
+       post("Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 1\r\n"));
 
   // Limits.
   head("target-8k", line("GET /" + string(8192, 'a') + " HTTP/1.1"), 414);
@@ -360,8 +367,7 @@ inline std::vector<good_message> good_messages() {
       "/a;b,c=d|{}\\^\"<>`[]~!$&'()*+:@");
   add("percent", line("GET /a%2Fb%c3%a9 HTTP/1.1"), "GET", "/a%2Fb%c3%a9");
   add("double-slash", line("GET //a//b HTTP/1.1"), "GET", "//a//b");
-  add("long-target", line("GET /" + string(8000, 'a') + " HTTP/1.1"), "GET",
-      nullptr);
+  add("long-target", line("GET /" + string(8000, 'a') + " HTTP/1.1"), "GET", nullptr);
   add("absolute", line("GET http://other:81/a?b HTTP/1.1"), "GET", "/a");
   add("absolute-no-path", line("GET http://other HTTP/1.1"), "GET", "");
   add("absolute-query", line("GET HTTPS://other?b HTTP/1.1"), "GET", "");
@@ -385,13 +391,11 @@ inline std::vector<good_message> good_messages() {
   add("chunked", chunked("5\r\nhello\r\n0\r\n\r\n"), "POST", "/", "hello");
   add("chunked-case", post("Transfer-Encoding: CHUNKED\r\n", "5\r\nhello\r\n0\r\n\r\n"), "POST",
       "/", "hello");
-  add("chunked-two", chunked("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"), "POST", "/",
-      "hello world");
+  add("chunked-two", chunked("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"), "POST", "/", "hello world");
   add("chunked-empty", chunked("0\r\n\r\n"), "POST", "/");
   add("chunked-hex", chunked("A\r\n0123456789\r\nb\r\n0123456789a\r\n00\r\n\r\n"), "POST", "/",
       "01234567890123456789a");
-  add("chunked-16-digits", chunked("0000000000000005\r\nhello\r\n0\r\n\r\n"), "POST", "/",
-      "hello");
+  add("chunked-16-digits", chunked("0000000000000005\r\nhello\r\n0\r\n\r\n"), "POST", "/", "hello");
   add("chunked-extension", chunked("5;a=b;c=\"d\"\r\nhello\r\n0;x\r\n\r\n"), "POST", "/", "hello");
   add("chunked-trailer", chunked("5\r\nhello\r\n0\r\nX-Sum: 1\r\nHost: evil\r\n\r\n"), "POST", "/",
       "hello");

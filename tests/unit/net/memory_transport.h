@@ -30,15 +30,15 @@ class fake_clock final : public detail::http_clock {
 };
 
 // Delivers the given pieces one per read. Between two pieces, and after the last, nothing is there:
-// read_now() says so once, read() either lets `on_block` act or gets the next piece or runs into its
-// deadline, which moves the clock there.
+// read_now() says so once, read() either lets `on_block` act or gets the next piece or runs into
+// its deadline, which moves the clock there.
 class memory_transport final : public detail::transport {
  public:
   explicit memory_transport(fake_clock& clock) : clock_(clock) {}
 
   // -- script
   std::deque<std::string> input;
-  bool pause_between = false;     // read_now() finds nothing before each piece but the first
+  bool pause_between = false;  // read_now() finds nothing before each piece but the first
   bool eof_at_end = false;
   std::function<void()> on_block;  // called when read() would wait
   int fail_write_at = -1;          // this write (0 = first) and later ones fail
@@ -127,8 +127,8 @@ struct response {
   }
 };
 
-// Cuts what a server sent into responses, strictly; throws on anything malformed. `heads` tells which
-// of the answers (1xx not counted) are to HEAD requests.
+// Cuts what a server sent into responses, strictly; throws on anything malformed. `heads` tells
+// which of the answers (1xx not counted) are to HEAD requests.
 inline std::vector<response> parse_responses(std::string_view bytes,
                                              const std::vector<bool>& heads = {}) {
   std::vector<response> out;

@@ -44,15 +44,22 @@ std::string refusal(mux& m, const std::string& pattern) {
 }
 
 TEST(Mux, MostSpecificPatternWinsWhateverTheOrder) {
-  std::vector<std::string> patterns = {"/",           "/a/",          "/a/{x}",   "/a/b",
-                                       "GET /a/b",    "/a/{x}/c",     "/a/b/{y}/z", "/{$}",
-                                       "/f/{rest...}", "POST /f/one", "/a/b/c"};
-  const std::pair<const char*, const char*> expected[] = {
-      {"GET /", "/{$}"},          {"GET /zzz", "/"},          {"GET /a/", "/a/"},
-      {"GET /a/q", "/a/{x}"},     {"GET /a/b", "GET /a/b"},   {"POST /a/b", "/a/b"},
-      {"GET /a/q/c", "/a/{x}/c"}, {"GET /a/b/q/z", "/a/b/{y}/z"}, {"GET /a/b/c", "/a/b/c"},
-      {"GET /a/q/z", "/a/"},      {"GET /f/one", "/f/{rest...}"}, {"POST /f/one", "POST /f/one"},
-      {"GET /f/", "/f/{rest...}"}};
+  std::vector<std::string> patterns = {
+      "/",          "/a/",  "/a/{x}",       "/a/b",        "GET /a/b", "/a/{x}/c",
+      "/a/b/{y}/z", "/{$}", "/f/{rest...}", "POST /f/one", "/a/b/c"};
+  const std::pair<const char*, const char*> expected[] = {{"GET /", "/{$}"},
+                                                          {"GET /zzz", "/"},
+                                                          {"GET /a/", "/a/"},
+                                                          {"GET /a/q", "/a/{x}"},
+                                                          {"GET /a/b", "GET /a/b"},
+                                                          {"POST /a/b", "/a/b"},
+                                                          {"GET /a/q/c", "/a/{x}/c"},
+                                                          {"GET /a/b/q/z", "/a/b/{y}/z"},
+                                                          {"GET /a/b/c", "/a/b/c"},
+                                                          {"GET /a/q/z", "/a/"},
+                                                          {"GET /f/one", "/f/{rest...}"},
+                                                          {"POST /f/one", "POST /f/one"},
+                                                          {"GET /f/", "/f/{rest...}"}};
   std::sort(patterns.begin(), patterns.end());
   for (int round = 0; round < 40; ++round) {
     mux m;
@@ -130,11 +137,19 @@ TEST(Mux, NotFoundAndMethodNotAllowed) {
 TEST(Mux, CleanPathRedirects) {
   mux m;
   m.handle("/", show());
-  const std::pair<const char*, const char*> table[] = {
-      {"//", "/"},         {"/a//b", "/a/b"},      {"/a/./b", "/a/b"},    {"/a/../b", "/b"},
-      {"/../../b", "/b"},  {"/a/..", "/"},         {"/a/.", "/a/"},       {"/a/b/../", "/a/"},
-      {"/%2e%2e/b", "/b"}, {"/a/%2E/b/", "/a/b/"}, {"//evil.example/", "/evil.example/"},
-      {"/a//b?c=//d", "/a/b?c=//d"}, {"/\\evil//", "/%5Cevil/"}};
+  const std::pair<const char*, const char*> table[] = {{"//", "/"},
+                                                       {"/a//b", "/a/b"},
+                                                       {"/a/./b", "/a/b"},
+                                                       {"/a/../b", "/b"},
+                                                       {"/../../b", "/b"},
+                                                       {"/a/..", "/"},
+                                                       {"/a/.", "/a/"},
+                                                       {"/a/b/../", "/a/"},
+                                                       {"/%2e%2e/b", "/b"},
+                                                       {"/a/%2E/b/", "/a/b/"},
+                                                       {"//evil.example/", "/evil.example/"},
+                                                       {"/a//b?c=//d", "/a/b?c=//d"},
+                                                       {"/\\evil//", "/%5Cevil/"}};
   for (const auto& [path, location] : table) {
     response r = ask(m, "GET", path);
     EXPECT_EQ(r.status, 301) << path;
@@ -241,15 +256,10 @@ TEST(Mux, MalformedPatternsAreRefusedWithTheReason) {
 }
 
 TEST(Mux, ConflictsAreRefusedAndNamed) {
-  const char* pairs[][2] = {{"/a", "/a"},
-                            {"/a/{x}", "/a/{y}"},
-                            {"/a/{x}/", "/a/{x}/{rest...}"},
-                            {"/{x}/b", "/a/{y}"},
-                            {"GET /{x}", "/a"},
-                            {"/a/", "/{x}/b"},
-                            {"GET /a", "GET /a"},
-                            {"h/a", "h/a"},
-                            {"GET /a/{x...}", "/a/b"}};
+  const char* pairs[][2] = {
+      {"/a", "/a"},         {"/a/{x}", "/a/{y}"}, {"/a/{x}/", "/a/{x}/{rest...}"},
+      {"/{x}/b", "/a/{y}"}, {"GET /{x}", "/a"},   {"/a/", "/{x}/b"},
+      {"GET /a", "GET /a"}, {"h/a", "h/a"},       {"GET /a/{x...}", "/a/b"}};
   for (const auto& p : pairs) {
     for (int swap : {0, 1}) {
       mux m;
@@ -260,10 +270,10 @@ TEST(Mux, ConflictsAreRefusedAndNamed) {
       EXPECT_NE(message.find(p[1]), std::string::npos);
     }
   }
-  const char* fine[][2] = {{"/a", "/b"},          {"GET /a", "POST /a"}, {"/a", "/a/"},
-                           {"/a/{x}", "/a/b"},    {"h/a", "/a"},         {"h/{x}", "/a"},
-                           {"/{$}", "/"},         {"GET /a", "/a"},      {"GET /a", "HEAD /a"},
-                           {"GET /{x}", "/{x...}"}, {"/a/{x}", "/a/{$}"}, {"/{x}/b", "/a/c"}};
+  const char* fine[][2] = {
+      {"/a", "/b"},          {"GET /a", "POST /a"},   {"/a", "/a/"},        {"/a/{x}", "/a/b"},
+      {"h/a", "/a"},         {"h/{x}", "/a"},         {"/{$}", "/"},        {"GET /a", "/a"},
+      {"GET /a", "HEAD /a"}, {"GET /{x}", "/{x...}"}, {"/a/{x}", "/a/{$}"}, {"/{x}/b", "/a/c"}};
   for (const auto& p : fine) {
     for (int swap : {0, 1}) {
       mux m;
@@ -323,7 +333,7 @@ TEST(RoutePattern, RelationAgreesWithTheSetsOfMatchedPaths) {
         only_i |= matched[i][k] && !matched[j][k];
         only_j |= !matched[i][k] && matched[j][k];
       }
-      relation expected = !both               ? relation::disjoint
+      relation expected = !both              ? relation::disjoint
                           : only_i && only_j ? relation::overlaps
                           : only_i           ? relation::more_general
                           : only_j           ? relation::more_specific

@@ -6,14 +6,14 @@
 namespace weft::http {
 
 enum class error {
-  body_too_large = 1,      // the request body is over the limit; an unhandled one answers 413
-  malformed_body,          // the chunked framing of the request body is broken; 400
-  trailers_too_large,      // the trailers of the request are over their limit; 431
-  body_truncated,          // the peer closed before the request body was complete; 400
-  body_not_available,      // the body was read already, or the request is a copy without one
-  body_not_allowed,        // written to a response that has none by its status (1xx, 204, 304)
-  content_length_exceeded, // written more than the Content-Length announced; the excess is dropped
-  hijacked,                // the connection belongs to whoever called hijack()
+  body_too_large = 1,       // the request body is over the limit; an unhandled one answers 413
+  malformed_body,           // the chunked framing of the request body is broken; 400
+  trailers_too_large,       // the trailers of the request are over their limit; 431
+  body_truncated,           // the peer closed before the request body was complete; 400
+  body_not_available,       // the body was read already, or the request is a copy without one
+  body_not_allowed,         // written to a response that has none by its status (1xx, 204, 304)
+  content_length_exceeded,  // written more than the Content-Length announced; the excess is dropped
+  hijacked,                 // the connection belongs to whoever called hijack()
 };
 
 const boost::system::error_category& http_category() noexcept;

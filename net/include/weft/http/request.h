@@ -31,8 +31,8 @@ struct access;
 }  // namespace detail
 
 // The request body as a stream. Reading it the first time sends "100 Continue" if the client waits
-// for that. Blocks (parks a task) until bytes arrive; a client that sends slower than the body clock
-// of server_options allows gets errc::deadline_exceeded.
+// for that. Blocks (parks a task) until bytes arrive; a client that sends slower than the body
+// clock of server_options allows gets errc::deadline_exceeded.
 class body_reader {
  public:
   explicit body_reader(detail::exchange* x) noexcept : x_(x) {}

@@ -49,7 +49,8 @@ class response_writer {
 
   // Appends to the body. Blocks (parks a task) while the peer does not read; a peer that reads
   // slower than the write clock of server_options allows gives errc::deadline_exceeded, a closed
-  // connection its error: nothing can be delivered any more then. On HEAD the bytes are only counted.
+  // connection its error: nothing can be delivered any more then. On HEAD the bytes are only
+  // counted.
   result<void> write(std::string_view bytes);
 
   // Sends what is buffered, head included.

@@ -1,0 +1,12 @@
+# cmake -DPROGRAM=… "-DPRINTS=a;b" -P check_output.cmake: PROGRAM must exit with 0 and print each text.
+execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE output RESULT_VARIABLE status)
+message("${output}")
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "${PROGRAM} ended with ${status}")
+endif()
+foreach(text IN LISTS PRINTS)
+  string(FIND "${output}" "${text}" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "${PROGRAM} did not print '${text}'")
+  endif()
+endforeach()
