@@ -169,6 +169,11 @@ class sampler {
     return hz;
   }
 
+  int consumers() {
+    std::lock_guard hold(lock_);
+    return static_cast<int>(consumers_.size());
+  }
+
   void thread_started(sched::thread* th) {
     if (running_.load(std::memory_order_seq_cst)) arm(th);
   }
@@ -340,6 +345,8 @@ cpu_result cpu_consumer::stop() {
   }
   return r;
 }
+
+int cpu_consumers() { return sampler::instance().consumers(); }
 
 void install_cpu_sampler() {
   using base::event_kind;

@@ -37,6 +37,9 @@ class cpu_consumer {
   std::unique_ptr<state> state_;
 };
 
+// How many consumers exist now. Thread-safe.
+int cpu_consumers();
+
 // Makes threads that start later known to the sampler. Once, before the first worker starts.
 void install_cpu_sampler();
 

@@ -79,7 +79,9 @@ void install_quit_handler() {
     mode = "exit";
   }
   struct sigaction current {};
-  if (::sigaction(SIGQUIT, nullptr, &current) != 0 || current.sa_handler != SIG_DFL) return;
+  if (::sigaction(SIGQUIT, nullptr, &current) != 0) return;
+  // Shells start background processes with SIGQUIT ignored; like Go, that is not taken for a wish.
+  if (current.sa_handler != SIG_DFL && current.sa_handler != SIG_IGN) return;
   if (::pipe2(g_quit_pipe, O_CLOEXEC) != 0) return;
   std::thread(serve_quit, mode == "exit").detach();
   struct sigaction action {};

@@ -53,7 +53,7 @@ sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner
     lock_.unlock();
     return outcome::expired;
   }
-  // No release can have come in between, so the token that is on its way finds this waiter first.
+  // All under one hold of the lock, so the token that is on its way finds this waiter first.
   waiters_.push_front(&w);
   wait_until(w, sched::never_ns, static_cast<wait_reason>(reason), owner, lock_);
   return outcome::late_token;
@@ -129,7 +129,6 @@ bool mutex::lock_until(int64_t deadline_ns) {
     if ((old & starving_bit) != 0) {
       // Handed over: the mutex is ours although it does not look locked, and we still count as waiting.
       // A loop, not an addition: the number of waiters shrinks when one of them gives up.
-      int32_t want;
       do {
         want = old + locked_bit - waiter_one;
         if (!starving || old / waiter_one == 1) want -= starving_bit;

@@ -100,7 +100,8 @@ WEFT_WORLD_TEST(E1_Channels, S2_CloseWakesEveryBlockedReceiver) {
       if (i % 2 == 0) {
         if (!c.recv()) ++closed;
       } else {
-        select(on_recv(c, [&](std::optional<int> v) { closed += v ? 0 : 1; }), on_recv(chan<int>{}));
+        select(on_recv(c, [&](std::optional<int> v) { closed += v ? 0 : 1; }),
+               on_recv(chan<int>{}));
       }
     });
   }
@@ -310,7 +311,8 @@ TEST(E1_Channels, S7_ImpossibleSizesPanic) {
   constexpr size_t most = std::numeric_limits<size_t>::max();
   EXPECT_EQ(panic_text([] { chan<int> c(most); }), "makechan: size out of range");
   EXPECT_EQ(panic_text([] { chan<char> c(most); }), "makechan: size out of range");
-  EXPECT_EQ(panic_text([] { chan<int> c(static_cast<size_t>(-1)); }), "makechan: size out of range");
+  EXPECT_EQ(panic_text([] { chan<int> c(static_cast<size_t>(-1)); }),
+            "makechan: size out of range");
   EXPECT_EQ(panic_text([] { chan<std::array<char, 1024>> c(most / 1024); }),
             "makechan: size out of range");
 }
@@ -346,15 +348,16 @@ WEFT_WORLD_TEST(E1_Channels, S7_ElementsAreMovedAndDestroyedExactlyOnce) {
   EXPECT_EQ(**p.recv(), 5);
 }
 
-// 3000 selects wait on one channel; each leaves when another of its channels fires. Quadratic removal
-// would take minutes; the work per select is counted by the number of them that end.
+// 3000 selects wait on one channel; each leaves when another of its channels fires. Quadratic
+// removal would take minutes; the work per select is counted by the number of them that end.
 WEFT_WORLD_TEST(E1_Channels, S8_LeavingAWaitListDoesNotSearchIt) {
   const int n = test::sized(3000, 300);
   chan<int> crowd(0);
   std::vector<chan<int>> own;
   for (int i = 0; i < n; ++i) own.emplace_back(0);
   wait_group wg;
-  for (auto& mine : own) wg.go([crowd, mine] { EXPECT_EQ(select(on_recv(crowd), on_recv(mine)), 1); });
+  for (auto& mine : own)
+    wg.go([crowd, mine] { EXPECT_EQ(select(on_recv(crowd), on_recv(mine)), 1); });
   ASSERT_TRUE(eventually_waiting(wait_reason::select, n));
   for (auto& mine : own) mine.send(1);
   wg.wait();

@@ -19,7 +19,8 @@ using namespace std::chrono_literals;
 using sched::wait_reason;
 using test::eventually_waiting;
 
-// C++ leaves the order among function arguments open, so "in source order" is not promised; once is.
+// C++ leaves the order among function arguments open, so "in source order" is not promised; once
+// is.
 WEFT_WORLD_TEST(E2_Select, S1_ExpressionsAreEvaluatedOnce) {
   chan<int> c(10);
   int channels = 0;
@@ -142,7 +143,8 @@ WEFT_WORLD_TEST(E2_Select, S3_SelfSelect) {
     wait_group wg;
     std::atomic<int> with_itself{0};
     const int n = test::sized(1000, 200);
-    // As long as both run, each operation of one can meet the other; at the end a third drains or feeds.
+    // As long as both run, each operation of one can meet the other; at the end a third drains or
+    // feeds.
     for (int p = 0; p < 2; ++p) {
       wg.go([&, p, c] {
         for (int i = 0; i < n; ++i) {
@@ -179,7 +181,8 @@ WEFT_WORLD_TEST(E2_Select, S3_SelfSelectAloneBlocks) {
   EXPECT_EQ(chosen.load(), 0);
 }
 
-// After a select with the same channel twice has been woken through one of them, the others are gone.
+// After a select with the same channel twice has been woken through one of them, the others are
+// gone.
 WEFT_WORLD_TEST(E2_Select, S3_DuplicateChannel) {
   chan<int> c(0);
   chan<int> d(0);
@@ -228,16 +231,18 @@ WEFT_WORLD_TEST(E2_Select, S3_Stress) {
       for (int i = 0; i < n; ++i) one.recv();
     });
   }
-  // One task sends, one receives n values through each of the four, by select with shrinking choice.
+  // One task sends, one receives n values through each of the four, by select with shrinking
+  // choice.
   for (bool sends : {true, false}) {
     wg.go([=] {
       std::array<int, 4> left{};
       left.fill(n);
       auto open = c;
       for (int i = 0; i < 4 * n; ++i) {
-        int k = sends ? select(on_send(open[3], 0), on_send(open[2], 0), on_send(open[0], 0),
-                               on_send(open[1], 0))
-                      : select(on_recv(open[0]), on_recv(open[1]), on_recv(open[2]), on_recv(open[3]));
+        int k =
+            sends ? select(on_send(open[3], 0), on_send(open[2], 0), on_send(open[0], 0),
+                           on_send(open[1], 0))
+                  : select(on_recv(open[0]), on_recv(open[1]), on_recv(open[2]), on_recv(open[3]));
         size_t at = sends ? std::array<size_t, 4>{3, 2, 0, 1}[static_cast<size_t>(k)]
                           : static_cast<size_t>(k);
         if (--left[at] == 0) open[at] = chan<int>{};

@@ -84,7 +84,8 @@ WEFT_WORLD_TEST(E3_Timers, AfterFiresThoughNobodyListens) {
 }
 
 WEFT_WORLD_TEST(E3_Timers, SleepersWakeInTheOrderOfTheirDeadlines) {
-  // One deadline per millisecond, started in another order; each notes when it was due and when it ran.
+  // One deadline per millisecond, started in another order; each notes when it was due and when it
+  // ran.
   struct note {
     clock::time_point due, woke;
   };
@@ -103,7 +104,8 @@ WEFT_WORLD_TEST(E3_Timers, SleepersWakeInTheOrderOfTheirDeadlines) {
   for (const note& n : notes) EXPECT_GE(n.woke, n.due);
 }
 
-// Every P is busy with tasks that never sleep but yield, then with ones that never call the runtime.
+// Every P is busy with tasks that never sleep but yield, then with ones that never call the
+// runtime.
 WEFT_WORLD_TEST(E3_Timers, S5_FireAlthoughAllProcessorsAreBusy) {
   std::atomic<bool> stop{false};
   wait_group wg;
@@ -132,7 +134,8 @@ WEFT_WORLD_TEST(E3_Timers, S5_FireAlthoughAllProcessorsSpin) {
   wg.wait();
 }
 
-// A thread waits in the poller for a late timer; an earlier one, made elsewhere, must shorten that wait.
+// A thread waits in the poller for a late timer; an earlier one, made elsewhere, must shorten that
+// wait.
 WEFT_WORLD_TEST(E3_Timers, S5_EarlierTimerWakesTheWaitingPoller) {
   chan<int> stop(0);
   auto late = spawn([stop] { return select(on_recv(stop), on_timeout(1h)); });

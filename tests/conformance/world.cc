@@ -75,7 +75,8 @@ int64_t memory_in_use() {
     char line[256];
     while (std::fgets(line, sizeof line, f) != nullptr) {
       long value = 0;
-      if (std::sscanf(line, "VmRSS: %ld", &value) == 1 || std::sscanf(line, "VmPTE: %ld", &value) == 1)
+      if (std::sscanf(line, "VmRSS: %ld", &value) == 1 ||
+          std::sscanf(line, "VmPTE: %ld", &value) == 1)
         kib += value;
     }
     std::fclose(f);

@@ -1,6 +1,6 @@
 #pragma once
-// What the tests of the core share: bodies that run as the main task for one, two and eight processors,
-// and end by asserting that they left no task behind.
+// What the tests of the core share: bodies that run as the main task for one, two and eight
+// processors, and end by asserting that they left no task behind.
 //
 //   WEFT_WORLD_TEST(E1_Channels, S1_NilBlocksForever) { ... EXPECT_EQ(...); }
 //
@@ -19,11 +19,12 @@ namespace weft::test {
 
 inline constexpr bool sanitized = WEFT_ASAN || WEFT_TSAN;
 
-// Factor for the sizes of tests: sanitizers are slow, and a task costs 830 KiB under the thread sanitizer.
+// Factor for the sizes of tests: sanitizers are slow, and a task costs 830 KiB under the thread
+// sanitizer.
 constexpr int sized(int plain, int under_sanitizer) { return sanitized ? under_sanitizer : plain; }
 
-// Calls `holds` until it returns true; false after a minute, which only a hang takes. From a task it yields,
-// from a thread it sleeps in between.
+// Calls `holds` until it returns true; false after a minute, which only a hang takes. From a task
+// it yields, from a thread it sleeps in between.
 bool eventually(const std::function<bool()>& holds);
 
 // Tasks (and foreign threads) that wait for this reason now.
@@ -47,7 +48,7 @@ int64_t memory_in_use();
 
 }  // namespace weft::test
 
-#define WEFT_WORLD_TEST(suite, name)                              \
-  static void suite##_##name##_body();                            \
+#define WEFT_WORLD_TEST(suite, name)                                    \
+  static void suite##_##name##_body();                                  \
   TEST(suite, name) { ::weft::test::in_worlds(suite##_##name##_body); } \
   static void suite##_##name##_body()

@@ -58,7 +58,9 @@ WEFT_WORLD_TEST(Join, DoneTellsWithoutWaiting) {
 
 WEFT_WORLD_TEST(Join, DroppedHandleDetaches) {
   std::atomic<int> ran{0};
-  { auto h = spawn([&] { ++ran; }); }
+  {
+    auto h = spawn([&] { ++ran; });
+  }
   EXPECT_TRUE(test::eventually([&] { return ran.load() == 1; }));
 }
 
@@ -78,7 +80,8 @@ WEFT_WORLD_TEST(Join, FromAForeignThread) {
   EXPECT_EQ(got, 5);
 }
 
-// Closures of every size: inside the record, and on the heap beyond 64 bytes or with a strict alignment.
+// Closures of every size: inside the record, and on the heap beyond 64 bytes or with a strict
+// alignment.
 template <size_t Size>
 void closure_of_size() {
   std::array<char, Size> data;

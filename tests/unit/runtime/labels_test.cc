@@ -21,7 +21,8 @@ TEST(Labels, AreSortedAndTheLastOfEqualKeysWins) {
 
 TEST(Labels, WithMergesAndOverwrites) {
   labels base{{"a", "1"}, {"b", "2"}};
-  EXPECT_EQ(base.with({{"b", "3"}, {"c", "4"}}).pairs(), (pairs{{"a", "1"}, {"b", "3"}, {"c", "4"}}));
+  EXPECT_EQ(base.with({{"b", "3"}, {"c", "4"}}).pairs(),
+            (pairs{{"a", "1"}, {"b", "3"}, {"c", "4"}}));
   EXPECT_EQ(base.pairs(), (pairs{{"a", "1"}, {"b", "2"}}));
   EXPECT_EQ(base.with({}).node(), base.node());
   EXPECT_EQ(labels{}.with(base).node(), base.node());
@@ -30,13 +31,14 @@ TEST(Labels, WithMergesAndOverwrites) {
 WEFT_WORLD_TEST(Labels, AreRestoredAfterTheCallAlsoWhenItThrows) {
   EXPECT_TRUE(this_task::current_labels().empty());
   with_labels({{"a", "1"}}, [] {
-    EXPECT_THROW(with_labels({{"a", "2"}, {"b", "3"}},
-                             [] {
-                               EXPECT_EQ(this_task::current_labels().pairs(),
-                                         (pairs{{"a", "2"}, {"b", "3"}}));
-                               throw std::runtime_error("x");
-                             }),
-                 std::runtime_error);
+    EXPECT_THROW(
+        with_labels(
+            {{"a", "2"}, {"b", "3"}},
+            [] {
+              EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"a", "2"}, {"b", "3"}}));
+              throw std::runtime_error("x");
+            }),
+        std::runtime_error);
     EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"a", "1"}}));
   });
   EXPECT_TRUE(this_task::current_labels().empty());
@@ -79,8 +81,9 @@ TEST(Labels, ForeignThreadsHaveTheirOwn) {
     with_labels({{"a", "1"}}, [] {
       std::thread([] {
         EXPECT_TRUE(this_task::current_labels().empty());
-        with_labels({{"t", "x"}},
-                    [] { EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"t", "x"}})); });
+        with_labels({{"t", "x"}}, [] {
+          EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"t", "x"}}));
+        });
         EXPECT_TRUE(this_task::current_labels().empty());
       }).join();
     });
@@ -109,10 +112,12 @@ WEFT_WORLD_TEST(TaskName, IsGivenAtSpawnOrLater) {
               return this_task::name();
             }).join(),
             "second");
-  EXPECT_EQ(spawn(o, [] {
-              this_task::set_name("");
-              return this_task::name();
-            }).join(),
+  EXPECT_EQ(spawn(o,
+                  [] {
+                    this_task::set_name("");
+                    return this_task::name();
+                  })
+                .join(),
             "");
 }
 

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 #include <weft/condition_variable.h>
 #include <weft/mutex.h>
-#include <weft/time.h>
 #include <weft/select.h>
+#include <weft/time.h>
 #include <weft/wait_group.h>
 
 #include <atomic>
@@ -17,8 +17,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A notification that met a waiter whose deadline had just passed once woke a running task: the waiter was
-// already free of its deadline, but still in the list.
+// A notification that met a waiter whose deadline had just passed once woke a running task: the
+// waiter was already free of its deadline, but still in the list.
 WEFT_WORLD_TEST(TimedWait, NotificationsRaceWithDeadlines) {
   mutex m;
   condition_variable cv;
@@ -111,8 +111,8 @@ WEFT_WORLD_TEST(TimedWait, TheLongestDurationIsNever) {
   EXPECT_TRUE(h.join());
 }
 
-// select with a deadline took the timer heap's lock under a channel's, a timer that sends took them the
-// other way round.
+// select with a deadline took the timer heap's lock under a channel's, a timer that sends took them
+// the other way round.
 WEFT_WORLD_TEST(TimedWait, SelectDeadlineAndTimerOnTheSameChannel) {
   wait_group wg;
   std::atomic<int> ended{0};

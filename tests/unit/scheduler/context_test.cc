@@ -1,5 +1,5 @@
-// What a task must keep when it changes places with others: exceptions in flight, errno, a clean end of
-// its stack for every unwinder.
+// What a task must keep when it changes places with others: exceptions in flight, errno, a clean
+// end of its stack for every unwinder.
 #include "scheduler/context.h"
 
 #include <dlfcn.h>
@@ -26,8 +26,8 @@ extern "C" void weft_task_main();
 namespace weft::sched {
 namespace {
 
-// The location of errno may be cached by the compiler across a switch; a call that it cannot see through
-// gets the present thread's.
+// The location of errno may be cached by the compiler across a switch; a call that it cannot see
+// through gets the present thread's.
 [[gnu::noinline]] int read_errno() {
   asm volatile("");
   return errno;
@@ -234,7 +234,8 @@ TEST(Context, RegistersOfAParkedTaskLieOnItsStack) {
   });
 }
 
-// A claim keeps a task from starting to execute, however it is made runnable; the release lets it go on.
+// A claim keeps a task from starting to execute, however it is made runnable; the release lets it
+// go on.
 TEST(Context, ClaimedTaskDoesNotRunUntilReleased) {
   test::in_world(2, [] {
     chan<int> gate(0);
@@ -260,9 +261,8 @@ TEST(Context, ClaimedTaskDoesNotRunUntilReleased) {
     uint32_t word = 0;
     EXPECT_FALSE(claim(*claimed, word)) << "claimed twice";
     gate.send(1);
-    EXPECT_TRUE(test::eventually([] {
-      return status_of(claimed->state.load()) == task_status::runnable;
-    }));
+    EXPECT_TRUE(
+        test::eventually([] { return status_of(claimed->state.load()) == task_status::runnable; }));
     EXPECT_NE(claimed->state.load() & claim_bit, 0u);
     for (int i = 0; i < 1000; ++i) base::cpu_relax();
     EXPECT_FALSE(ran.load());

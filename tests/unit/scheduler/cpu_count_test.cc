@@ -58,7 +58,8 @@ TEST_F(cgroup_tree, V2TighterAncestorBinds) {
   write("fs/a/b/cpu.max", "max 100000\n");
   write("fs/a/cpu.max", "50000 20000\n");
   EXPECT_DOUBLE_EQ(limit("0::/a/b/c\n"), 2.5);
-  write("fs/cpu.max", "100000 100000\n");  // the root counts as well: a container sees its own group there
+  write("fs/cpu.max",
+        "100000 100000\n");  // the root counts as well: a container sees its own group there
   EXPECT_DOUBLE_EQ(limit("0::/a/b/c\n"), 1.0);
 }
 

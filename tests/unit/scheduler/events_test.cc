@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "tests/conformance/world.h"
 #include "scheduler/task_state.h"
+#include "tests/conformance/world.h"
 
 namespace weft::base {
 namespace {
@@ -70,7 +70,8 @@ TEST(Events, SchedulerReportsOnlyLegalChanges) {
     auto to = static_cast<sched::task_status>((e.b >> 8) & 0xff);
     t.changes.fetch_add(1);
     if (!sched::legal(from, to)) t.illegal.fetch_add(1);
-    if (from == sched::task_status::free && to == sched::task_status::runnable) t.begun.fetch_add(1);
+    if (from == sched::task_status::free && to == sched::task_status::runnable)
+      t.begun.fetch_add(1);
     if (from == sched::task_status::running && to == sched::task_status::free) t.ended.fetch_add(1);
   };
   ASSERT_TRUE(add_sink(bit(event_kind::task_state), sink, nullptr));

@@ -13,12 +13,12 @@
 namespace weft::base {
 namespace {
 
-#define IN_CHILD(...)                                        \
-  EXPECT_EXIT(                                               \
-      {                                                      \
-        __VA_ARGS__;                                         \
-        ::_exit(testing::Test::HasFailure() ? 1 : 0);        \
-      },                                                     \
+#define IN_CHILD(...)                                 \
+  EXPECT_EXIT(                                        \
+      {                                               \
+        __VA_ARGS__;                                  \
+        ::_exit(testing::Test::HasFailure() ? 1 : 0); \
+      },                                              \
       testing::ExitedWithCode(0), "")
 
 TEST(DebugSwitch, NamesValuesAndBareNames) {

@@ -14,7 +14,8 @@
 namespace weft::sched {
 namespace {
 
-// Touches every page of `bytes` of stack, one kilobyte a frame, and sums what it wrote on the way back.
+// Touches every page of `bytes` of stack, one kilobyte a frame, and sums what it wrote on the way
+// back.
 [[gnu::noinline]] uint64_t descend(size_t bytes) {
   volatile unsigned char frame[1024];
   frame[0] = static_cast<unsigned char>(bytes);
@@ -104,13 +105,16 @@ TEST(Stack, OverflowDiesInsteadOfCorrupting) {
         });
         ::_exit(0);
       },
-      [](int status) { return (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) ||
-                              (WIFEXITED(status) && WEXITSTATUS(status) == 2); },
+      [](int status) {
+        return (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) ||
+               (WIFEXITED(status) && WEXITSTATUS(status) == 2);
+      },
       "");
 }
 
 TEST(Stack, DefaultTaskRecursesTensOfMegabytesDeep) {
-  descend_in_a_task(weft::stack_class::standard, test::sanitized ? size_t{512} << 10 : size_t{32} << 20);
+  descend_in_a_task(weft::stack_class::standard,
+                    test::sanitized ? size_t{512} << 10 : size_t{32} << 20);
 }
 
 TEST(Stack, CompactTaskHasFiftyKilobytes) {
@@ -148,7 +152,8 @@ int64_t cost_of_parked_task(weft::stack_class cls, int tasks) {
   return cost;
 }
 
-// The bars of a parked task plus a tenth for what the allocator and the first slabs add at this number.
+// The bars of a parked task plus a tenth for what the allocator and the first slabs add at this
+// number.
 TEST(Stack, ParkedCompactTaskFitsItsBudget) {
   if (test::sanitized) GTEST_SKIP() << "sanitizers fatten every stack";
   EXPECT_LE(cost_of_parked_task(weft::stack_class::compact, 10'000), 4840);

@@ -1,4 +1,5 @@
-// The table in the comment of scheduler/task_state.h is what readers trust: it must say what legal() says.
+// The table in the comment of scheduler/task_state.h is what readers trust: it must say what
+// legal() says.
 #include "scheduler/task_state.h"
 
 #include <gtest/gtest.h>
@@ -14,8 +15,8 @@ namespace weft::sched {
 namespace {
 
 const std::map<std::string, task_status> statuses = {
-    {"free", task_status::free},         {"runnable", task_status::runnable},
-    {"running", task_status::running},   {"blocking", task_status::blocking},
+    {"free", task_status::free},       {"runnable", task_status::runnable},
+    {"running", task_status::running}, {"blocking", task_status::blocking},
     {"waiting", task_status::waiting},
 };
 
@@ -38,7 +39,8 @@ TEST(TaskState, TableAndFunctionAgree) {
   ASSERT_GE(documented.size(), 10u) << "the table was not found";
   for (const auto& [from_name, from] : statuses) {
     for (const auto& [to_name, to] : statuses)
-      EXPECT_EQ(legal(from, to), documented.count({from, to}) == 1) << from_name << " -> " << to_name;
+      EXPECT_EQ(legal(from, to), documented.count({from, to}) == 1)
+          << from_name << " -> " << to_name;
   }
 }
 

@@ -1,0 +1,196 @@
+// Every primitive from threads that are no tasks.
+#include <gtest/gtest.h>
+#include <weft/blocking.h>
+#include <weft/chan.h>
+#include <weft/condition_variable.h>
+#include <weft/mutex.h>
+#include <weft/select.h>
+#include <weft/time.h>
+#include <weft/wait_group.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "tests/conformance/world.h"
+
+namespace weft {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Waits for a thread without keeping this task's processor.
+void join(std::thread& t) {
+  blocking([&] { t.join(); });
+}
+void on_thread(std::function<void()> f) {
+  std::thread t(std::move(f));
+  join(t);
+}
+
+WEFT_WORLD_TEST(Foreign, ChannelsBothWays) {
+  chan<int> to(0);
+  chan<int> from(2);
+  const int n = test::sized(2000, 200);
+  std::thread t([=] {
+    for (int v : to) from.send(v * 2);
+    from.close();
+  });
+  go([=] {
+    for (int i = 0; i < n; ++i) to.send(i);
+    to.close();
+  });
+  int64_t sum = 0;
+  for (int v : from) sum += v;
+  join(t);
+  EXPECT_EQ(sum, int64_t{n} * (n - 1));
+}
+
+WEFT_WORLD_TEST(Foreign, ThreadToThread) {
+  chan<int> c(0);
+  const int n = test::sized(1000, 200);
+  int64_t sum = 0;
+  std::thread a([=] {
+    for (int i = 0; i < n; ++i) c.send(i);
+    c.close();
+  });
+  std::thread b([&, c] {
+    while (auto v = c.recv()) sum += *v;
+  });
+  join(a);
+  join(b);
+  EXPECT_EQ(sum, int64_t{n} * (n - 1) / 2);
+}
+
+WEFT_WORLD_TEST(Foreign, Select) {
+  chan<int> c(0);
+  on_thread([=] {
+    EXPECT_EQ(select(on_recv(c), on_default()), 1);
+    EXPECT_EQ(select(on_recv(c), on_timeout(1ms)), 1);
+    EXPECT_EQ(select(on_recv(after(1ms)), on_recv(c)), 0);
+  });
+  std::atomic<int> chosen{-1};
+  std::thread t([&, c] { chosen = select(on_send(c, 1), on_send(chan<int>{}, 2)); });
+  EXPECT_EQ(c.recv(), 1);
+  join(t);
+  EXPECT_EQ(chosen.load(), 0);
+}
+
+WEFT_WORLD_TEST(Foreign, MutexAmongTasksAndThreads) {
+  mutex m;
+  int64_t total = 0;
+  const int n = test::sized(2000, 200);
+  auto work = [&] {
+    for (int i = 0; i < n; ++i) {
+      std::lock_guard hold(m);
+      ++total;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) threads.emplace_back(work);
+  wait_group wg;
+  for (int i = 0; i < 3; ++i) wg.go(work);
+  wg.wait();
+  for (auto& t : threads) join(t);
+  EXPECT_EQ(total, 6 * n);
+  on_thread([&] {
+    m.lock();
+    EXPECT_FALSE(m.try_lock_for(1ms));
+    m.unlock();
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, ConditionVariable) {
+  mutex m;
+  condition_variable cv;
+  int turn = 0;
+  constexpr int n = 200;
+  auto play = [&](int mine) {
+    for (int i = 0; i < n; ++i) {
+      std::unique_lock hold(m);
+      cv.wait(hold, [&] { return turn % 2 == mine; });
+      ++turn;
+      cv.notify_all();
+    }
+  };
+  std::thread t([&] { play(1); });
+  play(0);
+  join(t);
+  EXPECT_EQ(turn, 2 * n);
+  on_thread([&] {
+    std::unique_lock hold(m);
+    EXPECT_EQ(cv.wait_for(hold, 1ms), std::cv_status::timeout);
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, WaitGroupGoSpawnJoinSleep) {
+  on_thread([] {
+    wait_group wg;
+    std::atomic<int> n{0};
+    for (int i = 0; i < 50; ++i) wg.go([&] { ++n; });
+    wg.wait();
+    EXPECT_EQ(n.load(), 50);
+    EXPECT_EQ(spawn([] { return 4; }).join(), 4);
+    EXPECT_THROW(spawn([] { throw 1; }).join(), int);
+    auto start = std::chrono::steady_clock::now();
+    this_task::sleep_for(2ms);
+    EXPECT_GE(std::chrono::steady_clock::now() - start, 2ms);
+    this_task::yield();
+    EXPECT_EQ(blocking([] { return 6; }), 6);
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, ThreadsAreNotCountedAsTasks) {
+  on_thread([] { EXPECT_EQ(num_tasks(), 1); });
+  std::set<uint64_t> ids{this_task::id()};
+  for (int i = 0; i < 10; ++i) {
+    uint64_t id = 0;
+    on_thread([&] { id = this_task::id(); });
+    EXPECT_TRUE(ids.insert(id).second);
+  }
+}
+
+// Threads come and go; their records are reused.
+WEFT_WORLD_TEST(Foreign, ManyShortThreads) {
+  chan<int> c(0);
+  const int n = test::sized(300, 60);
+  auto sum = spawn([c, n] {
+    int s = 0;
+    for (int i = 0; i < n; ++i) s += *c.recv();
+    return s;
+  });
+  std::vector<std::thread> threads;
+  for (int i = 0; i < n; ++i) {
+    threads.emplace_back([c] { c.send(1); });
+    if (i % 10 == 9) {
+      for (auto& t : threads) join(t);
+      threads.clear();
+    }
+  }
+  EXPECT_EQ(sum.join(), n);
+}
+
+// A thread goes on with what it does while no scheduler runs, as far as no task is needed.
+TEST(Foreign, PrimitivesWorkOutsideOfRun) {
+  chan<int> c(1);
+  c.send(1);
+  EXPECT_EQ(c.recv(), 1);
+  mutex m;
+  std::lock_guard hold(m);
+  wait_group wg;
+  wg.add(1);
+  std::thread t([&] { wg.done(); });
+  wg.wait();
+  t.join();
+  chan<int> u(0);
+  std::thread s([=] { u.send(5); });
+  EXPECT_EQ(u.recv(), 5);
+  s.join();
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,342 @@
+// E.6 what programs may rely on in the scheduler.
+#include <gtest/gtest.h>
+#include <weft/blocking.h>
+#include <weft/chan.h>
+#include <weft/mutex.h>
+#include <weft/time.h>
+#include <weft/wait_group.h>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "scheduler/thread.h"
+#include "tests/conformance/world.h"
+
+namespace weft {
+namespace {
+
+using namespace std::chrono_literals;
+
+// On one P: what a task starts last runs next, the others in the order of their start.
+TEST(E6_Scheduler, S1_NewestRunsNextTheRestInOrder) {
+  test::in_world(1, [] {
+    std::vector<int> order;
+    wait_group wg;
+    for (int i = 0; i < 5; ++i) wg.go([&, i] { order.push_back(i); });
+    wg.wait();
+    EXPECT_EQ(order, (std::vector<int>{4, 0, 1, 2, 3}));
+  });
+}
+
+// More tasks than a ring holds, all at once: the overflow goes through the global queue, none is
+// lost.
+WEFT_WORLD_TEST(E6_Scheduler, S1_OverflowOfTheRing) {
+  const int n = test::sized(20'000, 1200);
+  std::vector<std::atomic<int>> ran(static_cast<size_t>(n));
+  wait_group wg;
+  for (auto& r : ran) wg.go([&r] { ++r; });
+  wg.wait();
+  for (auto& r : ran) ASSERT_EQ(r.load(), 1);
+}
+
+// Two pairs that hand work to each other all the time; neither pair starves the other.
+WEFT_WORLD_TEST(E6_Scheduler, S1_PingPongPairsShareFairly) {
+  std::atomic<bool> stop{false};
+  std::array<std::atomic<int64_t>, 2> rounds{};
+  wait_group wg;
+  for (auto& r : rounds) {
+    chan<int> a(0);
+    chan<int> b(0);
+    wg.go([&, a, b] {
+      while (!stop) {
+        a.send(1);
+        b.recv();
+        ++r;
+      }
+      a.close();
+    });
+    wg.go([a, b] {
+      for (int v : a) b.send(v);
+    });
+  }
+  EXPECT_TRUE(test::eventually([&] { return rounds[0] > 2000 && rounds[1] > 2000; }));
+  stop = true;
+  wg.wait();
+}
+
+// A pair against one task that only yields: both go on.
+TEST(E6_Scheduler, S1_PingPongHog) {
+  test::in_world(1, [] {
+    std::atomic<bool> stop{false};
+    int64_t hog = 0;
+    int64_t light = 0;
+    chan<int> ping(0);
+    chan<int> pong(0);
+    wait_group wg;
+    wg.go([&] {
+      while (!stop) {
+        ++hog;
+        this_task::yield();
+      }
+    });
+    wg.go([&] {
+      for (int i = 0; i < 5000; ++i) {
+        ping.send(1);
+        pong.recv();
+        ++light;
+      }
+      stop = true;
+      ping.close();
+    });
+    wg.go([&] {
+      for (int v : ping) pong.send(v);
+    });
+    wg.wait();
+    EXPECT_EQ(light, 5000);
+    EXPECT_GT(hog, 5000 / 64);
+  });
+}
+
+// A full local queue that refills itself does not keep tasks of the global queue waiting for ever.
+TEST(E6_Scheduler, S2_GlobalQueueIsServedBesideBusyRings) {
+  test::in_world(1, [] {
+    std::atomic<bool> stop{false};
+    wait_group wg;
+    for (int i = 0; i < 50; ++i) {
+      wg.go([&] {
+        while (!stop) this_task::yield();
+      });
+    }
+    std::atomic<bool> ran{false};
+    std::thread foreign([&] { go([&] { ran = true; }); });  // foreign threads queue globally
+    foreign.join();
+    EXPECT_TRUE(test::eventually([&] { return ran.load(); }));
+    stop = true;
+    wg.wait();
+  });
+}
+
+// With n processors n tasks execute at the same time: each waits in a busy loop for the others.
+WEFT_WORLD_TEST(E6_Scheduler, S3_WorkIsSharedAmongProcessors) {
+  std::atomic<int> here{0};
+  wait_group wg;
+  for (int i = 0; i < test::world_procs(); ++i) {
+    wg.go([&] {
+      ++here;
+      while (here.load() < test::world_procs()) {
+      }
+    });
+  }
+  wg.wait();
+  EXPECT_EQ(here.load(), test::world_procs());
+}
+
+WEFT_WORLD_TEST(E6_Scheduler, S4_YieldLetsOthersRun) {
+  std::atomic<bool> flag{false};
+  go([&] { flag = true; });
+  int rounds = 0;
+  while (!flag) {
+    this_task::yield();
+    ++rounds;
+  }
+  if (test::world_procs() == 1) EXPECT_LE(rounds, 2);
+}
+
+WEFT_WORLD_TEST(E6_Scheduler, S5_BlockingReleasesTheProcessor) {
+  int fds[2];
+  ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+  wait_group wg;
+  std::atomic<int> got{0};
+  const int readers = test::world_procs() + 2;
+  for (int i = 0; i < readers; ++i) {
+    wg.go([&] {
+      char c = 0;
+      ssize_t n = blocking([&] { return ::read(fds[0], &c, 1); });
+      if (n == 1) ++got;
+    });
+  }
+  // All of them block at once and this task still runs.
+  int others = 0;
+  for (int i = 0; i < 50; ++i) {
+    this_task::yield();
+    spawn([&] { ++others; }).join();
+  }
+  EXPECT_EQ(others, 50);
+  for (int i = 0; i < readers; ++i) ASSERT_EQ(::write(fds[1], "x", 1), 1);
+  wg.wait();
+  EXPECT_EQ(got.load(), readers);
+  ::close(fds[0]);
+  ::close(fds[1]);
+}
+
+WEFT_WORLD_TEST(E6_Scheduler, S5_BlockingPassesResultsAndExceptions) {
+  EXPECT_EQ(blocking([] { return 3; }), 3);
+  EXPECT_THROW(blocking([]() -> int { throw std::runtime_error("x"); }), std::runtime_error);
+  chan<int> c(1);
+  blocking([&] { c.send(1); });  // weft functions may be used inside
+  EXPECT_EQ(c.recv(), 1);
+  EXPECT_EQ(blocking([] { return blocking([] { return 4; }); }), 4);
+}
+
+// A read that nobody declared keeps its thread, but not its P; no signal cuts it short.
+WEFT_WORLD_TEST(E6_Scheduler, S5_UndeclaredBlockingCallsLoseTheirProcessor) {
+  int fds[2];
+  ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);
+  wait_group wg;
+  std::atomic<int> interrupted{0};
+  std::atomic<int> done{0};
+  const int readers = test::world_procs();
+  for (int i = 0; i < readers; ++i) {
+    wg.go([&] {
+      char c = 0;
+      ssize_t n = ::read(fds[0], &c, 1);
+      if (n < 0 && errno == EINTR) ++interrupted;
+      if (n == 1) ++done;
+    });
+  }
+  auto helper = spawn([&] {
+    for (int i = 0; i < 100; ++i) this_task::yield();
+    return 1;
+  });
+  EXPECT_EQ(helper.join(), 1);
+  for (int i = 0; i < readers; ++i) ASSERT_EQ(::write(fds[1], "x", 1), 1);
+  wg.wait();
+  EXPECT_EQ(done.load(), readers);
+  EXPECT_EQ(interrupted.load(), 0);
+  ::close(fds[0]);
+  ::close(fds[1]);
+}
+
+WEFT_WORLD_TEST(E6_Scheduler, S6_BusyLoopsDoNotStopTheOthers) {
+  std::atomic<bool> stop{false};
+  wait_group hogs;
+  for (int i = 0; i < test::world_procs(); ++i) {
+    hogs.go([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  int rounds = 0;
+  for (int i = 0; i < 20; ++i) {
+    spawn([&] { ++rounds; }).join();
+    this_task::yield();
+  }
+  EXPECT_EQ(rounds, 20);
+  stop = true;
+  hogs.wait();
+}
+
+TEST(E6_Scheduler, S6_SetMaxProcsReadsAndChanges) {
+  test::in_world(2, [] {
+    EXPECT_EQ(set_max_procs(0), 2);
+    EXPECT_EQ(set_max_procs(-1), 2);
+    EXPECT_EQ(set_max_procs(5), 2);
+    EXPECT_EQ(set_max_procs(1), 5);
+    EXPECT_EQ(set_max_procs(2), 1);
+    EXPECT_THROW(set_max_procs(1025), std::invalid_argument);
+    EXPECT_EQ(set_max_procs(0), 2);
+  });
+}
+
+TEST(E6_Scheduler, S6_SetMaxProcsKeepsEveryTaskAndTimer) {
+  test::in_world(8, [] {
+    wait_group wg;
+    std::atomic<int> done{0};
+    const int n = test::sized(500, 200);
+    for (int i = 0; i < n; ++i) {
+      wg.go([&, i] {
+        for (int k = 0; k < 10; ++k) {
+          if (i % 3 == 0) this_task::sleep_for(std::chrono::microseconds(i * 5));
+          this_task::yield();
+        }
+        ++done;
+      });
+    }
+    for (int procs : {1, 8, 3, 2, 16, 1, 4}) {
+      set_max_procs(procs);
+      this_task::sleep_for(300us);
+    }
+    wg.wait();
+    EXPECT_EQ(done.load(), n);
+  });
+}
+
+// A sleeper's timer lies on a processor that goes away; it must still wake up.
+TEST(E6_Scheduler, S6_TimersOfRetiredProcessorsFire) {
+  for (int round = 0; round < test::sized(50, 10); ++round) {
+    test::in_world(8, [] {
+      wait_group wg;
+      std::atomic<int> there{0};
+      for (int i = 0; i < 8; ++i) {
+        wg.go([&] {
+          ++there;
+          while (there.load() < 8) {
+          }
+          this_task::sleep_for(3ms);
+        });
+      }
+      EXPECT_TRUE(test::eventually_waiting(sched::wait_reason::sleep, 8));
+      set_max_procs(1);
+      wg.wait();
+    });
+  }
+}
+
+TEST(E6_Scheduler, S6_SetMaxProcsOutsideOfRun) {
+  test::in_world(2, [] {});
+  set_max_procs(4);
+  test::in_world(3, [] {
+    EXPECT_EQ(set_max_procs(0), 3);
+    std::thread([] { EXPECT_EQ(set_max_procs(5), 3); }).join();
+    EXPECT_EQ(set_max_procs(0), 5);
+  });
+  EXPECT_EXIT(
+      {
+        set_max_procs(6);
+        int n = 0;
+        options o;
+        o.max_procs = 2;
+        run(o, [&] {
+          wait_group wg;
+          std::atomic<int> ran{0};
+          for (int i = 0; i < 100; ++i) {
+            wg.go([&] {
+              this_task::sleep_for(10us);
+              ++ran;
+            });
+          }
+          wg.wait();
+          n = ran.load() + set_max_procs(0);
+        });
+        ::_exit(n == 102 ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+// Threads that slept in blocking calls are reused, not piled up.
+TEST(E6_Scheduler, ThreadsAreReused) {
+  test::in_world(2, [] {
+    auto burst = [] {
+      wait_group wg;
+      for (int i = 0; i < 20; ++i) wg.go([] { blocking([] { ::usleep(200); }); });
+      wg.wait();
+    };
+    burst();
+    uint64_t before = sched::threads_created();
+    for (int i = 0; i < 20; ++i) burst();
+    EXPECT_LE(sched::threads_created() - before, 25u);
+  });
+}
+
+}  // namespace
+}  // namespace weft

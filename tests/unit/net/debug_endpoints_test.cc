@@ -1,0 +1,278 @@
+// The debug endpoints as an HTTP client sees them: statuses, headers, bodies, deltas, disconnects.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <weft/debug/debug.h>
+#include <weft/http/server.h>
+#include <weft/weft.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "profiler/cpu_sampler.h"
+#include "tests/unit/profiler/profile_check.h"
+
+namespace weft {
+namespace {
+
+struct answer {
+  int status = 0;
+  std::string head;  // header lines
+  std::string body;
+  bool has(std::string_view line) const { return head.find(line) != std::string::npos; }
+};
+
+int connect_to(int port) {
+  int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0) << std::strerror(errno);
+  return fd;
+}
+
+answer ask_over(int fd, const std::string& request) {
+  EXPECT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(request.size()));
+  std::string all;
+  char block[4096];
+  for (ssize_t n; (n = ::recv(fd, block, sizeof block, 0)) > 0;)
+    all.append(block, static_cast<size_t>(n));
+  ::close(fd);
+  answer a;
+  size_t end = all.find("\r\n\r\n");
+  if (end == std::string::npos) return a;
+  a.head = all.substr(0, end + 2);
+  a.body = all.substr(end + 4);
+  a.status = std::atoi(a.head.c_str() + 9);
+  if (a.has("Transfer-Encoding: chunked")) {
+    std::string joined;
+    for (size_t at = 0; at < a.body.size();) {
+      size_t size = std::strtoul(a.body.c_str() + at, nullptr, 16);
+      at = a.body.find("\r\n", at) + 2;
+      joined += a.body.substr(at, size);
+      at += size + 2;
+      if (size == 0) break;
+    }
+    a.body = joined;
+  }
+  return a;
+}
+
+std::string get(std::string_view target, std::string_view method = "GET") {
+  return std::string(method) + " " + std::string(target) +
+         " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+}
+
+// Everything is asked of both homes: the debug server's threads and a mux on the program's own server.
+class DebugEndpoints : public ::testing::TestWithParam<bool> {
+ protected:
+  // Runs f(ask) on a plain thread while the servers answer.
+  template <class F>
+  void with_server(F f) {
+    bool on_tasks = GetParam();
+    run({.max_procs = 2}, [&] {
+      http::mux m;
+      debug::handle(m);
+      http::server s(m);
+      int port = 0;
+      if (on_tasks) {
+        net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
+        port = l.local_address().port();
+        go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
+      } else {
+        std::string at = debug::serve("localhost:0");
+        port = std::stoi(at.substr(at.rfind(':') + 1));
+      }
+      blocking([&] { f([port](const std::string& r) { return ask_over(connect_to(port), r); }, port); });
+      s.close();
+      while (num_tasks() > 1) this_task::yield();
+    });
+  }
+};
+
+TEST_P(DebugEndpoints, IndexListsProfilesWithDescriptions) {
+  with_server([](auto ask, int) {
+    answer a = ask(get("/debug/pprof/"));
+    EXPECT_EQ(a.status, 200);
+    EXPECT_TRUE(a.has("Content-Type: text/html; charset=utf-8"));
+    EXPECT_TRUE(a.has("X-Content-Type-Options: nosniff"));
+    size_t last = 0;
+    for (const char* name : {"cmdline", "goroutine", "profile", "symbol"}) {
+      size_t at = a.body.find("<a href='" + std::string(name) + "?debug=1'>");
+      EXPECT_NE(at, std::string::npos) << name;
+      EXPECT_GT(at, last) << "sorted";
+      last = at;
+    }
+    EXPECT_EQ(a.body.find(": </div> </li>"), std::string::npos) << "a description is missing";
+    answer bare = ask(get("/debug/pprof?debug=1"));
+    EXPECT_EQ(bare.status, 301);
+    EXPECT_TRUE(bare.has("Location: /debug/pprof/?debug=1")) << bare.head;
+  });
+}
+
+TEST_P(DebugEndpoints, Errors) {
+  with_server([](auto ask, int) {
+    struct {
+      const char* target;
+      int status;
+      const char* message;
+    } cases[] = {
+        {"/debug/pprof/nonsense", 404, "Unknown profile\n"},
+        {"/debug/pprof/goroutine/", 404, "Unknown profile\n"},
+        {"/debug/pprof/goroutine?seconds=x", 400,
+         "invalid value for \"seconds\" - must be a positive integer\n"},
+        {"/debug/pprof/goroutine?seconds=-1", 400,
+         "invalid value for \"seconds\" - must be a positive integer\n"},
+        {"/debug/pprof/goroutine?seconds=1&debug=1", 400,
+         "seconds and debug params are incompatible\n"},
+    };
+    for (auto& c : cases) {
+      answer a = ask(get(c.target));
+      EXPECT_EQ(a.status, c.status) << c.target;
+      EXPECT_EQ(a.body, c.message) << c.target;
+      EXPECT_TRUE(a.has("X-Go-Pprof: 1")) << c.target;
+      EXPECT_TRUE(a.has("Content-Type: text/plain; charset=utf-8")) << c.target;
+      EXPECT_TRUE(a.has("X-Content-Type-Options: nosniff")) << c.target;
+      EXPECT_FALSE(a.has("Content-Disposition")) << c.target;
+    }
+    EXPECT_EQ(ask(get("/debug/pprof/goroutine", "DELETE")).status, 405);
+  });
+}
+
+TEST_P(DebugEndpoints, GoroutineInAllForms) {
+  with_server([](auto ask, int) {
+    answer binary = ask(get("/debug/pprof/goroutine"));
+    EXPECT_EQ(binary.status, 200);
+    EXPECT_TRUE(binary.has("Content-Type: application/octet-stream"));
+    EXPECT_TRUE(binary.has("Content-Disposition: attachment; filename=\"goroutine\""));
+    EXPECT_FALSE(binary.has("Content-Encoding"));
+    EXPECT_TRUE(prof::test::valid_profile(binary.body));
+    answer text = ask(get("/debug/pprof/goroutine?debug=1"));
+    EXPECT_TRUE(text.has("Content-Type: text/plain; charset=utf-8"));
+    EXPECT_FALSE(text.has("Content-Disposition"));
+    EXPECT_EQ(text.body.rfind("goroutine profile: total ", 0), 0u) << text.body;
+    answer full = ask(get("/debug/pprof/goroutine?debug=2"));
+    EXPECT_EQ(full.body.rfind("goroutine ", 0), 0u) << full.body;
+    answer bad = ask(get("/debug/pprof/goroutine?debug=x"));
+    EXPECT_TRUE(bad.has("application/octet-stream")) << "an unreadable debug means 0";
+    answer empty = ask(get("/debug/pprof/goroutine?seconds=&debug=1"));
+    EXPECT_EQ(empty.status, 200) << "an empty seconds is no delta";
+    answer head = ask(get("/debug/pprof/goroutine?debug=1", "HEAD"));
+    EXPECT_EQ(head.status, 200);
+    EXPECT_EQ(head.body, "");
+  });
+}
+
+TEST_P(DebugEndpoints, GoroutineDelta) {
+  with_server([](auto ask, int) {
+    answer a = ask(get("/debug/pprof/goroutine?seconds=1"));
+    EXPECT_EQ(a.status, 200);
+    EXPECT_TRUE(a.has("filename=\"goroutine-delta\""));
+    EXPECT_TRUE(prof::test::valid_profile(a.body));
+  });
+}
+
+TEST_P(DebugEndpoints, CpuProfilesOverlap) {
+  with_server([](auto ask, int) {
+    answer first;
+    std::thread other([&] { first = ask(get("/debug/pprof/profile?seconds=1")); });
+    answer second = ask(get("/debug/pprof/profile?seconds=1"));
+    other.join();
+    for (const answer& a : {first, second}) {
+      EXPECT_EQ(a.status, 200);
+      EXPECT_TRUE(a.has("Content-Disposition: attachment; filename=\"profile\""));
+      EXPECT_TRUE(prof::test::valid_profile(a.body));
+    }
+  });
+}
+
+TEST_P(DebugEndpoints, AClientThatLeavesEndsItsProfile) {
+  with_server([](auto ask, int port) {
+    int fd = connect_to(port);
+    std::string request = get("/debug/pprof/profile?seconds=3600");
+    ASSERT_EQ(::send(fd, request.data(), request.size(), 0), static_cast<ssize_t>(request.size()));
+    while (prof::cpu_consumers() == 0) std::this_thread::yield();
+    ::close(fd);
+    while (prof::cpu_consumers() != 0) std::this_thread::yield();
+    EXPECT_EQ(ask(get("/debug/pprof/cmdline")).status, 200);
+  });
+}
+
+TEST_P(DebugEndpoints, CmdlineAndSymbol) {
+  with_server([](auto ask, int) {
+    answer cmdline = ask(get("/debug/pprof/cmdline"));
+    EXPECT_NE(cmdline.body.find(program_invocation_short_name), std::string::npos);
+    EXPECT_NE(cmdline.body.back(), '\0');
+    char pc[64];
+    std::snprintf(pc, sizeof pc, "%p", reinterpret_cast<void*>(&std::snprintf));
+    answer by_get = ask(get("/debug/pprof/symbol?" + std::string(pc) + "+0+junk"));
+    EXPECT_EQ(by_get.body.rfind("num_symbols: 1\n", 0), 0u);
+    EXPECT_NE(by_get.body.find(std::string(pc) + " "), std::string::npos) << by_get.body;
+    EXPECT_EQ(by_get.body.find("junk"), std::string::npos);
+    std::string words = std::string(pc) + "+" + pc;
+    answer by_post =
+        ask("POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            "Content-Type: application/octet-stream\r\nContent-Length: " +
+            std::to_string(words.size()) + "\r\n\r\n" + words);
+    EXPECT_EQ(by_post.status, 200);
+    EXPECT_NE(by_post.body.find("snprintf"), std::string::npos) << by_post.body;
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Homes, DebugEndpoints, ::testing::Bool(),
+                         [](const auto& p) { return p.param ? "OnTasks" : "OnThreads"; });
+
+TEST(DebugServer, AnswersWhileEveryWorkerIsStuck) {
+  run({.max_procs = 2}, [] {
+    std::string at = debug::serve("localhost:0");
+    int port = std::stoi(at.substr(at.rfind(':') + 1));
+    std::atomic<bool> release{false};
+    std::atomic<int> stuck{0};
+    std::atomic<bool> answered{false};
+    std::thread client([&] {
+      while (stuck.load() < 4) std::this_thread::yield();
+      answer a = ask_over(connect_to(port), get("/debug/pprof/goroutine?debug=2"));
+      EXPECT_EQ(a.status, 200);
+      answered = true;
+      release = true;
+    });
+    for (int i = 0; i < 4; ++i) {
+      go([&] {
+        ++stuck;
+        while (!release.load(std::memory_order_relaxed)) asm volatile("");
+      });
+    }
+    while (num_tasks() > 1) this_task::yield();
+    EXPECT_TRUE(answered.load());
+    client.join();
+  });
+}
+
+TEST(DebugServer, UnixSocketAndBadAddresses) {
+  run({.max_procs = 1}, [] {
+    std::string path = "/tmp/weft-debug-test-" + std::to_string(::getpid());
+    EXPECT_EQ(debug::serve("unix:" + path), "unix:" + path);
+    blocking([&] {
+      int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+      sockaddr_un to{};
+      to.sun_family = AF_UNIX;
+      std::strncpy(to.sun_path, path.c_str(), sizeof to.sun_path - 1);
+      ASSERT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+      EXPECT_EQ(ask_over(fd, get("/debug/pprof/cmdline")).status, 200);
+    });
+    ::unlink(path.c_str());
+    EXPECT_THROW(debug::serve("localhost:99999"), std::exception);
+    EXPECT_THROW(debug::serve("no such host:1"), std::exception);
+  });
+}
+
+}  // namespace
+}  // namespace weft
