@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -28,7 +29,7 @@ struct config {
 };
 
 weft::net::tcp_listener listen(const config& c) {
-  auto listener = weft::net::listen("127.0.0.1:" + std::to_string(c.port));
+  auto listener = weft::net::listen("tcp", "127.0.0.1:" + std::to_string(c.port));
   std::printf("ready port=%d\n", static_cast<int>(listener.local_address().port()));
   std::fflush(stdout);
   return listener;
@@ -39,11 +40,11 @@ void serve_echo(const config& c) {
   auto listener = listen(c);
   for (;;) {
     weft::go([conn = listener.accept()]() mutable {
-      std::array<std::byte, 4096> buffer;
+      std::array<char, 4096> buffer;
       for (;;) {
         const auto got = conn.try_read(std::span(buffer));
         if (!got || *got == 0) return;
-        if (!conn.try_write(std::span(buffer).first(*got))) return;
+        if (!conn.try_write(std::string_view(buffer.data(), *got))) return;
       }
     });
   }
@@ -55,7 +56,7 @@ void serve_http(const config& c) {
     // A failed write means that the peer is gone, which the generator counts on its side.
     static_cast<void>(response.respond(200, "text/plain; charset=utf-8", "Hello, world!"));
   });
-  weft::http::server server(std::move(mux));
+  weft::http::server server(mux);
   server.serve(listen(c));
 }
 

@@ -164,7 +164,9 @@ bool mutex::try_lock_for(std::chrono::nanoseconds d) {
 }
 
 bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
-  return try_lock_for(t - std::chrono::steady_clock::now());
+  if (try_lock()) return true;
+  int64_t when = t.time_since_epoch().count();
+  return when > base::now_ns() && lock_until(when);
 }
 
 void mutex::unlock_slow(int32_t left) {

@@ -144,7 +144,9 @@ int select_cases(select_case* cases, int n) {
 
   f.task = sched::current_task();
   small_array<waiter> waiters(n);
-  for (int i = 0; i < n; ++i) {
+  // In the shuffled order: of two cases on one channel whoever comes must not always find the same.
+  for (int k = 0; k < n; ++k) {
+    const int i = order[k];
     select_case& c = cases[i];
     if (!is_channel(c)) continue;
     waiter& w = waiters[i];

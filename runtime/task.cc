@@ -22,8 +22,9 @@ sched::task* join_state::finished() noexcept {
 }
 
 join_state::~join_state() {
-  // Nobody will ever see it: it is as uncaught as if it had escaped go().
-  if (error_ != nullptr) std::terminate();
+  // Nobody will ever see it: it is as uncaught as if it had escaped go(). Leaving this destructor by an
+  // exception ends the process, with the exception in the report.
+  if (error_ != nullptr) std::rethrow_exception(std::move(error_));
 }
 
 void join_state::finish() noexcept {

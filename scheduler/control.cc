@@ -98,6 +98,8 @@ void start_world() noexcept {
   }
   for (int i = 0; i < busy_count; ++i) start_thread_for(busy[i], false);
   if (g_sched.global_size.load() > 0) wake_one();
+  // A thread that waits in the poller read the timers before, or while, they moved to other processors.
+  if (g_sched.last_poll_ns.load() == 0) g_sched.io.load()->wake();
 }
 
 // A processor beyond the new limit gives away what it holds.
@@ -125,7 +127,8 @@ void set_processor_count(int procs, processor* mine) noexcept {
   make_processors(procs);
   if (mine != nullptr && mine->id >= procs) {
     processor* other = g_sched.processors[0];
-    std::swap(g_sched.processors[0], g_sched.processors[mine->id]);
+    g_sched.processors[mine->id] = other;
+    g_sched.processors[0] = mine;
     std::swap(mine->id, other->id);
   }
   for (int i = procs; i < old; ++i) retire(g_sched.processors[i], g_sched.processors[0]);
@@ -196,7 +199,7 @@ void resize(int procs) noexcept {
   // A task must not sleep on a std::mutex that another task of the same P might hold; it tries and yields.
   enter();
   while (!g_control.try_lock()) yield_now();
-  if (procs != current_max_procs()) {
+  if (started() && procs != current_max_procs()) {
     processor* mine = self()->p.load(std::memory_order_relaxed);
     stop_world(mine);
     set_processor_count(procs, mine);

@@ -95,6 +95,11 @@ void begin_blocking() noexcept {
 }
 
 bool retake(processor* p, uint32_t seen_tick) noexcept {
+  // One at a time (the monitor and stop_world may meet here): with two, one could take for its own a
+  // `wanted` of the other's, set after it had passed its barrier and looked at crit.
+  static base::spinlock retaking;
+  if (!retaking.try_lock()) return false;
+  std::lock_guard hold(retaking, std::adopt_lock);
   thread* th = p->owner.load(std::memory_order_acquire);
   if (th == nullptr) return false;
   int expected = keep;

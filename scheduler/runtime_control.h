@@ -16,7 +16,8 @@ void start(int procs) noexcept;
 void stop() noexcept;
 bool started() noexcept;
 
-// Changes the number of processors while tasks run. Callable from a task or any thread.
+// Changes the number of processors while tasks run; without effect before start() and after stop(), as
+// start() sets the number. Callable from a task or any thread.
 void resize(int procs) noexcept;
 int current_max_procs() noexcept;
 

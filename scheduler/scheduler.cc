@@ -351,7 +351,8 @@ void for_each_task(void (*visit)(task&, void*), void* arg) {
 int64_t live_tasks() noexcept {
   int64_t n = g_sched.foreign_created.load(std::memory_order_relaxed) -
               g_sched.system_tasks.load(std::memory_order_relaxed);
-  for (processor* p : g_sched.processors) {
+  for (const std::atomic<processor*>& slot : g_sched.processors) {
+    const processor* p = slot.load(std::memory_order_acquire);
     if (p == nullptr) break;
     n += p->created.load(std::memory_order_relaxed) - p->finished.load(std::memory_order_relaxed);
   }

@@ -52,7 +52,8 @@ struct scheduler {
   thread* idle_threads = nullptr;
   int idle_thread_count = 0;
 
-  processor* processors[max_processors] = {};
+  // Changed only while the world is stopped; threads without a processor read it all the same.
+  std::atomic<processor*> processors[max_processors] = {};
   std::atomic<int> max_procs{0};
   std::atomic<int> idle_procs{0};
   std::atomic<int> spinning{0};

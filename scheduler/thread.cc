@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/events.h"
 #include "base/spinlock.h"
+#include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
 #if WEFT_TSAN
@@ -39,6 +40,11 @@ struct foreign_guard {
   ~foreign_guard() {
     if (th == nullptr) return;
     task* t = th->own_task;
+    // Name, labels and locals must not pass to the record's next user.
+    enter();
+    set_task_name(*t, nullptr);
+    if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*t);
+    leave();
     change_state(*t, task_status::running, task_status::free);
     th->current.store(nullptr, std::memory_order_relaxed);
     unregister_thread(th);

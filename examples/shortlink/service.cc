@@ -37,8 +37,6 @@ boost::json::value optional_time(const std::optional<int64_t>& unix_ms) {
   return boost::json::value(iso_time(*unix_ms));
 }
 
-double microseconds(std::chrono::nanoseconds d) { return static_cast<double>(d.count()) / 1000; }
-
 // Without parameters such as charset, in lower case.
 std::string media_type(std::string_view content_type) {
   std::string type(content_type.substr(0, content_type.find(';')));
@@ -202,9 +200,9 @@ void service::show_stats(response_writer& w, request&) {
         {"count", row.latency.count()},
         {"rejected", row.rejected},
         {"errors", row.failed},
-        {"mean_us", microseconds(row.latency.mean())},
-        {"p50_us", microseconds(row.latency.percentile(0.5))},
-        {"p99_us", microseconds(row.latency.percentile(0.99))}};
+        {"mean_ns", row.latency.mean().count()},
+        {"p50_ns", row.latency.percentile(0.5).count()},
+        {"p99_ns", row.latency.percentile(0.99).count()}};
   }
   auto clicks = clicks_.stats();
   auto cache = cache_.stats();

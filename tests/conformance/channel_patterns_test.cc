@@ -122,7 +122,7 @@ WEFT_WORLD_TEST(ChannelPatterns, MultiConsumer) {
 // Coins flipped by select: both sides of a two-way send come up.
 WEFT_WORLD_TEST(ChannelPatterns, PseudoRandomSend) {
   constexpr int n = 400;
-  for (size_t capacity : {0u, static_cast<size_t>(n)}) {
+  for (size_t capacity : {size_t{0}, size_t{n}}) {
     chan<int> c(capacity);
     std::vector<int> bits(n);
     auto reader = spawn([&] {

@@ -149,7 +149,9 @@ WEFT_WORLD_TEST(E6_Scheduler, S4_YieldLetsOthersRun) {
     this_task::yield();
     ++rounds;
   }
-  if (test::world_procs() == 1) EXPECT_LE(rounds, 2);
+  if (test::world_procs() == 1) {
+    EXPECT_LE(rounds, 2);
+  }
 }
 
 WEFT_WORLD_TEST(E6_Scheduler, S5_BlockingReleasesTheProcessor) {

@@ -20,6 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
 using sched::wait_reason;
+using test::count_waiting;
 using test::eventually_waiting;
 
 WEFT_WORLD_TEST(E4_Mutex, S1_Excludes) {
@@ -300,7 +301,9 @@ WEFT_WORLD_TEST(E4_Cond, S5_SignalGenerations) {
       awake.send(i);
       m.unlock();
     });
-    if (i > 0) ASSERT_EQ(awake.recv(), i - 1);
+    if (i > 0) {
+      ASSERT_EQ(awake.recv(), i - 1);
+    }
     running.recv();
     m.lock();
     cv.notify_one();

@@ -29,21 +29,31 @@ inline bool deep() {
   return value != nullptr && std::strcmp(value, "0") != 0;
 }
 
-// Where a thread is: a small stack of (function, line).
+// Where a thread is: a small stack of (function, line). All bytes, so that a state has no padding.
+struct line_number {
+  uint8_t low, high;
+  void operator=(int n) {
+    low = static_cast<uint8_t>(n);
+    high = static_cast<uint8_t>(n >> 8);
+  }
+  operator int() const { return low | high << 8; }
+};
+
 template <int Depth>
 struct control {
-  uint16_t depth;
-  uint16_t function[Depth];
-  uint16_t line[Depth];
+  uint8_t depth;
+  uint8_t function[Depth];
+  line_number line[Depth];
 
-  void call(uint16_t f) {
+  void call(uint8_t f) {
     function[depth] = f;
     line[depth] = 0;
     ++depth;
   }
   void leave() {
     --depth;
-    function[depth] = line[depth] = 0;
+    function[depth] = 0;
+    line[depth] = 0;
   }
   bool ended() const { return depth == 0; }
 };
@@ -243,7 +253,7 @@ class explorer {
     } while (t.again && !t.blocked && world_.live(s, thread));
   }
 
-  uint32_t visit(const state& s, uint32_t from, action by) {
+  void visit(const state& s, uint32_t from, action by) {
     bool fresh = false;
     uint32_t id = seen_.insert(&s, sizeof s, fresh);
     if (fresh) {
@@ -251,7 +261,6 @@ class explorer {
       frontier_.push_back({id, s});
     }
     if (from != id) edges_.push_back({from, id});
-    return id;
   }
 
   void expand() {
@@ -264,6 +273,7 @@ class explorer {
         state next = p.at;
         next.memory.arrive(i);
         take(p.id, next, {i, arrival}, nullptr);
+        if (!result_.right) return;
       }
       int options = 1;
       for (uint8_t choice = 0; choice < options && world_.live(p.at, i); ++choice) {
@@ -285,12 +295,13 @@ class explorer {
   }
 
   void take(uint32_t from, const state& next, action by, const char* failure) {
-    uint32_t id = visit(next, from, by);
     if (failure == nullptr) failure = world_.wrong(next);
-    if (failure == nullptr || !result_.right) return;
-    violate(failure, from);
-    append_step(from, by);
-    static_cast<void>(id);
+    if (failure != nullptr) {
+      violate(failure, from);
+      replay_step(by);
+    } else {
+      visit(next, from, by);
+    }
   }
 
   void violate(const char* why, uint32_t id) {
@@ -305,7 +316,6 @@ class explorer {
     }
     for (size_t i = path.size(); i-- > 0;) replay_step(path[i]);
   }
-  void append_step(uint32_t, action by) { replay_step(by); }
 
   void replay_step(action by) {
     result_.trace += std::string("  ") + World::thread_name(by.thread) + ": ";

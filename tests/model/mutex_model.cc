@@ -27,7 +27,7 @@ struct mutex_rules {
 class mutex_world {
  public:
   static constexpr int threads = 3;
-  enum function : uint16_t { main_f, lock_f, acquire_f, unlock_f, release_f };
+  enum function : uint8_t { main_f, lock_f, acquire_f, unlock_f, release_f };
   enum claim : uint8_t { nobody, waker, deadline };
 
   struct task {

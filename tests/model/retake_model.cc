@@ -33,7 +33,7 @@ class retake_world {
   static constexpr int threads = 4;
   enum who : int { hog, monitor, stopper, worker, nobody = 9 };
   enum word : int { crit, steal, has_p, tick, tick_2 };
-  enum function : uint16_t { hog_f, enter_f, retaker_f, worker_f };
+  enum function : uint8_t { hog_f, enter_f, retaker_f, worker_f };
 
   struct thread {
     control<2> at;

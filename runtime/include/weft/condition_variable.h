@@ -42,14 +42,21 @@ class condition_variable {
   }
   template <class Lock>
   std::cv_status wait_for(Lock& lock, std::chrono::nanoseconds d) {
-    return wait_until(lock, std::chrono::steady_clock::now() + d);
+    return wait_until(lock, after(d));
   }
   template <class Lock, class Predicate>
   bool wait_for(Lock& lock, std::chrono::nanoseconds d, Predicate done) {
-    return wait_until(lock, std::chrono::steady_clock::now() + d, std::move(done));
+    return wait_until(lock, after(d), std::move(done));
   }
 
  private:
+  // Too far to represent is never, not the past.
+  static std::chrono::steady_clock::time_point after(std::chrono::nanoseconds d) {
+    auto now = std::chrono::steady_clock::now();
+    auto never = std::chrono::steady_clock::time_point::max();
+    return d > never - now ? never : now + d;
+  }
+
   template <class Lock>
   bool wait_at(Lock& lock, int64_t deadline_ns) {
     detail::waiter w;

@@ -139,7 +139,8 @@ WEFT_ALWAYS_INLINE auto spawn(F&& f) -> join_handle<std::invoke_result_t<std::de
 int64_t num_tasks() noexcept;
 
 // Sets the number of tasks that execute at the same time and returns the previous number; n <= 0 only
-// reads. Above 1024 throws std::invalid_argument. Stops all tasks for some microseconds.
+// reads. Above 1024 throws std::invalid_argument. Stops all tasks for some microseconds. Without effect
+// while no run() is under way: its options set the number.
 int set_max_procs(int n);
 
 namespace this_task {
