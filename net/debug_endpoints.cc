@@ -1,7 +1,7 @@
 // /debug/pprof/: what Go's net/http/pprof answers, to the byte where tools read it.
 //
-// Errors carry X-Go-Pprof: 1 and text/plain, or `go tool pprof` would not show their text. Handlers run on
-// tasks (mounted on a program's mux) and on plain threads (the debug server) alike.
+// Errors carry X-Go-Pprof: 1 and text/plain, or `go tool pprof` would not show their text. Handlers
+// run on tasks (mounted on a program's mux) and on plain threads (the debug server) alike.
 #include "net/debug_endpoints.h"
 
 #include <weft/debug/debug.h>
@@ -46,7 +46,8 @@ std::vector<entry> entries() {
        "CPU profile. You can specify the duration in the seconds GET parameter. After you get the "
        "profile file, use the go tool pprof command to investigate the profile."},
       {"symbol", 0,
-       "Maps given program counters to function names. Counters can be specified in a GET raw query "
+       "Maps given program counters to function names. Counters can be specified in a GET raw "
+       "query "
        "or POST body, multiple counters are separated by '+'."},
   };
   for (const pprof::profile* p : pprof::profiles())
@@ -125,8 +126,10 @@ void attachment(response_writer& w, std::string_view name) {
 
 void serve_index(response_writer& w) {
   std::string page =
-      "<html>\n<head>\n<title>/debug/pprof/</title>\n<style>\n.profile-name{\n\tdisplay:inline-block;"
-      "\n\twidth:6rem;\n}\n</style>\n</head>\n<body>\n/debug/pprof/\n<br>\n<p>Set debug=1 as a query "
+      "<html>\n<head>\n<title>/debug/pprof/</"
+      "title>\n<style>\n.profile-name{\n\tdisplay:inline-block;"
+      "\n\twidth:6rem;\n}\n</style>\n</head>\n<body>\n/debug/pprof/\n<br>\n<p>Set debug=1 as a "
+      "query "
       "parameter to export in legacy text format</p>\n<br>\nTypes of profiles available:\n<table>\n"
       "<thead><td>Count</td><td>Profile</td></thead>\n";
   std::vector<entry> all = entries();
@@ -204,8 +207,8 @@ void serve_symbol(response_writer& w, request& r) {
 }
 
 // What changed in `seconds`: the goroutine profile's births minus its deaths.
-void serve_delta(response_writer& w, request& r, std::string_view name, std::string_view seconds_text,
-                 int64_t debug) {
+void serve_delta(response_writer& w, request& r, std::string_view name,
+                 std::string_view seconds_text, int64_t debug) {
   int64_t seconds = integer(seconds_text).value_or(0);
   if (seconds <= 0) {
     fail(w, 400, "invalid value for \"seconds\" - must be a positive integer");

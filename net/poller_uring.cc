@@ -62,7 +62,7 @@ class uring_poller final : public io_poller {
   void poll(int64_t timeout_ns, sched::task_list& out) noexcept override {
     const int saved = errno;
     take_pending(out);
-    if (timeout_ns != 0 && out.empty() && io_uring_cq_ready(&ring_) == 0) wait(timeout_ns, out);
+    if (timeout_ns != 0 && out.empty() && !completions_wait()) wait(timeout_ns, out);
     // Work of this thread that waits for it to enter the kernel, or completions that found no room.
     if ((flags() & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0)
       io_uring_enter(static_cast<unsigned>(ring_.ring_fd), 0, 0, IORING_ENTER_GETEVENTS, nullptr);
@@ -120,6 +120,12 @@ class uring_poller final : public io_poller {
 
   unsigned flags() const noexcept { return __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED); }
 
+  // A glance without the lock; liburing's own reads the head as its single consumer would.
+  bool completions_wait() const noexcept {
+    return __atomic_load_n(ring_.cq.ktail, __ATOMIC_ACQUIRE) !=
+           __atomic_load_n(ring_.cq.khead, __ATOMIC_RELAXED);
+  }
+
   // sq_lock_ held. Each entry is submitted before the lock is released, so there is always room unless
   // the kernel refuses submissions for now.
   io_uring_sqe* get_sqe() noexcept {
@@ -171,7 +177,7 @@ class uring_poller final : public io_poller {
   }
 
   void reap(sched::task_list& out) noexcept {
-    if (io_uring_cq_ready(&ring_) == 0) return;
+    if (!completions_wait()) return;
     completion done[batch];
     const int n = take_completions(done);
     for (int i = 0; i < n; ++i) {

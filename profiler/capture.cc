@@ -1,15 +1,17 @@
 // Capture: the stacks of all tasks, without stopping the world.
 //
-// A task that does not execute (runnable, waiting) is claimed: one bit in its state word keeps it from
-// starting to execute while its saved registers and stack are read, a microsecond or so. A task that does
-// execute is asked: its thread gets a signal and unwinds itself into a request slot. Between the look and
-// the act a task may change sides, so each is tried by whichever means fits until one succeeds.
+// A task that does not execute (runnable, waiting) is claimed: one bit in its state word keeps it
+// from starting to execute while its saved registers and stack are read, a microsecond or so. A
+// task that does execute is asked: its thread gets a signal and unwinds itself into a request slot.
+// Between the look and the act a task may change sides, so each is tried by whichever means fits
+// until one succeeds.
 //
-// While a claim is held, nothing is allocated and no lock is taken: the claimed task may be what another
-// thread is about to run. Copying into snapshots happens after the release.
+// While a claim is held, nothing is allocated and no lock is taken: the claimed task may be what
+// another thread is about to run. Copying into snapshots happens after the release.
 //
-// Rejected: stopping all processors (Go stalls everyone for 0.7 s at 100 000 tasks); signalling threads
-// that are parked in the kernel for nothing; resuming each task to let it report (needs free workers).
+// Rejected: stopping all processors (Go stalls everyone for 0.7 s at 100 000 tasks); signalling
+// threads that are parked in the kernel for nothing; resuming each task to let it report (needs
+// free workers).
 #include "profiler/capture.h"
 
 #include <signal.h>
@@ -270,8 +272,8 @@ size_t capture_tasks(const capture_options& options,
       if (t.system && !options.system_tasks) break;
       bool captured;
       {
-        // The caller may be a task: it must not wait for a std::mutex that a parked task holds. Nobody
-        // parks inside, so holding it is as short as the capture of one task.
+        // The caller may be a task: it must not wait for a std::mutex that a parked task holds.
+        // Nobody parks inside, so holding it is as short as the capture of one task.
         std::lock_guard one(slot().one_capture);
         captured = capture_claimed(t, depth, *raw) || capture_running(t, depth, *raw);
       }

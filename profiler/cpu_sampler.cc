@@ -1,14 +1,14 @@
 // CPU sampling by per-thread CPU-time timers.
 //
-// Each thread of the runtime has a timer on its own CPU clock (CLOCK_THREAD_CPUTIME_ID) whose signal goes
-// to that thread: an idle thread costs nothing, and N busy threads give N times the rate without bias
-// between them. The handler unwinds the interrupted stack with the compact tables and appends
-// {weight, labels, stack} to the thread's own ring; weight is 1 + the timer's overruns, so that rates above
-// the kernel's tick stay unbiased. A collector thread drains the rings ten times a second and adds each
-// sample to every consumer's set.
+// Each thread of the runtime has a timer on its own CPU clock (CLOCK_THREAD_CPUTIME_ID) whose
+// signal goes to that thread: an idle thread costs nothing, and N busy threads give N times the
+// rate without bias between them. The handler unwinds the interrupted stack with the compact tables
+// and appends {weight, labels, stack} to the thread's own ring; weight is 1 + the timer's overruns,
+// so that rates above the kernel's tick stay unbiased. A collector thread drains the rings ten
+// times a second and adds each sample to every consumer's set.
 //
-// The ring has one writer (the handler, on its thread) and one reader (the collector). A sample that does
-// not fit is counted as lost, which appears in the profile as a sample "[lost samples]".
+// The ring has one writer (the handler, on its thread) and one reader (the collector). A sample
+// that does not fit is counted as lost, which appears in the profile as a sample "[lost samples]".
 // A thread's ring outlives the thread until the collector has drained it.
 #include "profiler/cpu_sampler.h"
 
@@ -246,7 +246,8 @@ class sampler {
     for (auto& [th, s] : samplers_) {
       s->ring.drain([this](const std::vector<uintptr_t>& pcs, bool truncated, uint64_t weight,
                            const weft::detail::label_node* labels) {
-        sample_key key{{pcs, true, truncated}, labels != nullptr ? &labels->pairs : nullptr, {}, {}};
+        sample_key key{
+            {pcs, true, truncated}, labels != nullptr ? &labels->pairs : nullptr, {}, {}};
         for (sample_set* set : consumers_) set->add(key, static_cast<int64_t>(weight));
         weft::detail::drop_labels(labels);
       });

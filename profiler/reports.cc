@@ -1,16 +1,21 @@
 // Reports: what a process says when it dies of a panic or a fatal error, and on SIGQUIT.
 //
-// A signal handler can neither symbolize nor take locks. SIGQUIT's only writes a byte to a pipe; a thread
-// that waits at the other end, and needs no free worker, makes the dump.
+// A signal handler can neither symbolize nor take locks. SIGQUIT's only writes a byte to a pipe; a
+// thread that waits at the other end, and needs no free worker, makes the dump.
 #include "profiler/reports.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
+#include <weft/pprof.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <string>
 #include <string_view>
 #include <thread>
 
@@ -96,6 +101,18 @@ void install_quit_handler() {
 void install_reports() {
   sched::set_report_port({dump_all, dump_current});
   install_quit_handler();
+}
+
+void profile_from_environment() {
+  std::string_view file = base::option_value(base::option::WEFT_CPUPROFILE);
+  if (file.empty()) return;
+  // Lives until the exit handler has run.
+  static auto* const out = new std::ofstream(std::string(file), std::ios::binary);
+  if (!*out)
+    base::fatalf("WEFT_CPUPROFILE=%.*s: %s", static_cast<int>(file.size()), file.data(),
+                 std::strerror(errno));
+  pprof::start_cpu_profile(*out);
+  std::atexit(pprof::stop_cpu_profile);
 }
 
 }  // namespace weft::prof

@@ -91,6 +91,8 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
   if (g_running.exchange(true)) throw panic_error("weft::run is already running");
   start_process_once();
   sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs());
+  sched::follow_machine(o.max_procs == 0 &&
+                        base::option_value(base::option::WEFT_MAXPROCS).empty());
 
   struct main_body {
     const body_ops& ops;

@@ -13,6 +13,7 @@ namespace {
 
 std::mutex g_control;  // one start, stop or resize at a time; never held by a running task's code
 std::atomic<bool> g_started{false};
+std::atomic<bool> g_follow_machine{false};
 report_port g_report_port;
 
 // The poller of a program that uses no descriptors: it waits and is woken.
@@ -195,7 +196,9 @@ bool started() noexcept { return g_started.load() && !g_sched.stop_requested.loa
 
 int current_max_procs() noexcept { return g_sched.max_procs.load(std::memory_order_relaxed); }
 
-void resize(int procs) noexcept {
+namespace {
+// From a task, a foreign thread or the monitor.
+void change_processor_count(int procs) noexcept {
   // A task must not sleep on a std::mutex that another task of the same P might hold; it tries and yields.
   enter();
   while (!g_control.try_lock()) yield_now();
@@ -207,6 +210,20 @@ void resize(int procs) noexcept {
   }
   g_control.unlock();
   leave();
+}
+}  // namespace
+
+void resize(int procs) noexcept {
+  g_follow_machine.store(false);
+  change_processor_count(procs);
+}
+
+void follow_machine(bool follow) noexcept { g_follow_machine.store(follow); }
+
+void follow_machine_now() noexcept {
+  if (!g_follow_machine.load(std::memory_order_relaxed)) return;
+  int procs = default_max_procs();
+  if (procs != current_max_procs()) change_processor_count(procs);
 }
 
 }  // namespace weft::sched

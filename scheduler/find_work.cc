@@ -86,7 +86,7 @@ bool any_queued_work() noexcept {
   if (g_sched.global_size.load(std::memory_order_seq_cst) > 0) return true;
   int n = g_sched.max_procs.load(std::memory_order_relaxed);
   for (int i = 0; i < n; ++i) {
-    if (!g_sched.processors[i]->ring.empty()) return true;
+    if (!g_sched.processors[i].load(std::memory_order_acquire)->ring.empty()) return true;
   }
   return false;
 }
@@ -95,7 +95,7 @@ int64_t earliest_timer() noexcept {
   int64_t when = never_ns;
   int n = g_sched.max_procs.load(std::memory_order_relaxed);
   for (int i = 0; i < n; ++i) {
-    int64_t w = g_sched.processors[i]->timers.earliest();
+    int64_t w = g_sched.processors[i].load(std::memory_order_acquire)->timers.earliest();
     if (w < when) when = w;
   }
   return when;

@@ -3,6 +3,7 @@
 // Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does) it refreshes the
 // coarse clock, polls descriptors that nobody has looked at for a while, calls for help when work sits on
 // a processor that does not switch, and retakes processors held for 10 ms while others wait.
+// Once a second it looks whether the machine still grants as many CPUs.
 #include <pthread.h>
 
 #include <cstring>
@@ -20,6 +21,7 @@ constexpr int64_t shortest_sleep_ns = 20'000;
 constexpr int64_t longest_sleep_ns = 2'000'000;
 constexpr int64_t slice_ns = 10'000'000;
 constexpr int64_t unattended_poll_ns = 2'000'000;
+constexpr int64_t machine_check_ns = 1'000'000'000;
 constexpr int idle_rounds_before_backoff = 50;
 
 bool work_waits_for(const processor* p, int64_t now) noexcept {
@@ -81,6 +83,7 @@ void* monitor_main(void*) {
   register_thread(th);
   int quiet = 0;
   int64_t sleep_ns = shortest_sleep_ns;
+  int64_t machine_checked_at = 0;
   for (;;) {
     if (g_sched.running_procs.load(std::memory_order_seq_cst) == 0) {
       sleep_while_idle();
@@ -95,6 +98,10 @@ void* monitor_main(void*) {
     int n = g_sched.max_procs.load(std::memory_order_relaxed);
     for (int i = 0; i < n; ++i) acted |= look_at(g_sched.processors[i], now);
     quiet = acted ? 0 : quiet + 1;
+    if (now - machine_checked_at > machine_check_ns) {
+      machine_checked_at = now;
+      follow_machine_now();
+    }
   }
 }
 

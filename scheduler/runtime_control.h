@@ -8,6 +8,10 @@ namespace weft::sched {
 // quota of this process's group and its ancestors (rounded up), at least 1; WEFT_MAXPROCS overrides.
 int default_max_procs();
 
+// From now on the number of processors follows default_max_procs(), which is read again every second while
+// tasks run; resize() ends that.
+void follow_machine(bool follow) noexcept;
+
 // Starts the process-wide scheduler (first call) or lets it go on after stop(). 1 <= procs <= 1024.
 void start(int procs) noexcept;
 

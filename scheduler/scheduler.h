@@ -113,6 +113,9 @@ void timer_added(int64_t when_ns) noexcept;
 bool retake_available() noexcept;
 bool retake(processor* p, uint32_t seen_tick) noexcept;
 
+// control.cc: applies a changed affinity mask or CPU quota, if asked to follow them.
+void follow_machine_now() noexcept;
+
 // monitor.cc
 void start_monitor() noexcept;
 void wake_monitor() noexcept;

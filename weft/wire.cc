@@ -1,5 +1,6 @@
-// Where the layers meet: the ports that lower layers declare are connected to what the upper ones offer.
-// Nothing registers itself; this is the whole list. weft::run calls it once, before the first task.
+// Where the layers meet: the ports that lower layers declare are connected to what the upper ones
+// offer. Nothing registers itself; this is the whole list. weft::run calls it once, before the
+// first task.
 #include "net/debug_endpoints.h"
 #include "profiler/capture.h"
 #include "profiler/cpu_sampler.h"
@@ -9,5 +10,6 @@ extern "C" void weft_wire_all() {
   weft::prof::install_capture_signal();
   weft::prof::install_cpu_sampler();
   weft::prof::install_reports();
+  weft::prof::profile_from_environment();
   weft::debug::serve_from_environment();
 }

@@ -68,6 +68,7 @@ class Service:
         self.folder = tempfile.mkdtemp(prefix="shortlink-")
         self.output = []
         self.process = None
+        self._collector = None
         try:
             self.process = start([program, "--listen", listen, "--debug", debug, "--db",
                                   pathlib.Path(self.folder, "links.db"), *extra],
@@ -78,7 +79,8 @@ class Service:
             self.close()
             raise
         # Nobody else reads the pipe: without this the service would block once it is full.
-        threading.Thread(target=self._collect, daemon=True).start()
+        self._collector = threading.Thread(target=self._collect, daemon=True)
+        self._collector.start()
 
     def _address_in(self, pattern):
         line = self.process.stdout.readline()
@@ -104,6 +106,9 @@ class Service:
     def close(self):
         if self.process is not None:
             end(self.process, signal.SIGKILL)
+            if self._collector is not None:
+                self._collector.join()
+            self.process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- HTTP

@@ -56,10 +56,11 @@ TEST(E1_Channels, S1_NilBlocksForever) {
       chan<int>{}.send(1);
       came_back = true;
     });
-    test::leave_tasks_behind(2);
     EXPECT_TRUE(eventually_waiting(wait_reason::chan_receive_nil, 1));
     EXPECT_TRUE(eventually_waiting(wait_reason::chan_send_nil, 1));
     EXPECT_FALSE(came_back.load());
+    test::leave_tasks_behind(wait_reason::chan_receive_nil, 1);
+    test::leave_tasks_behind(wait_reason::chan_send_nil, 1);
   });
 }
 

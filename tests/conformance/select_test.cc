@@ -189,7 +189,7 @@ WEFT_WORLD_TEST(E2_Select, S3_DuplicateChannel) {
   auto h = spawn([=] { return select(on_recv(c), on_recv(c), on_recv(d), on_send(d, 1)); });
   ASSERT_TRUE(eventually_waiting(wait_reason::select, 1));
   c.send(7);
-  EXPECT_EQ(h.join(), 0);
+  EXPECT_LE(h.join(), 1);
   EXPECT_FALSE(c.try_send(1));
   EXPECT_FALSE(d.try_send(1));
   EXPECT_EQ(d.try_recv(), std::nullopt);
@@ -310,8 +310,8 @@ TEST(E2_Select, S4_WithoutCasesBlocksForever) {
   test::in_world(2, [] {
     go([] { select(); });
     go([] { select(on_recv(chan<int>{}), on_send(chan<int>{}, 1)); });
-    test::leave_tasks_behind(2);
     EXPECT_TRUE(eventually_waiting(wait_reason::select_no_cases, 2));
+    test::leave_tasks_behind(wait_reason::select_no_cases, 2);
   });
 }
 

@@ -53,12 +53,12 @@ TEST(E3_Timers, S1_OverflowMeansNever) {
       this_task::sleep_until(clock::time_point::max());
       ++back;
     });
-    test::leave_tasks_behind(2);
     EXPECT_TRUE(test::eventually_waiting(sched::wait_reason::sleep, 2));
     auto never = after(std::chrono::nanoseconds::max());
     this_task::sleep_for(5ms);
     EXPECT_EQ(never.try_recv(), std::nullopt);
     EXPECT_EQ(back.load(), 0);
+    test::leave_tasks_behind(sched::wait_reason::sleep, 2);
   });
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 int g_procs = 0;
 int g_left_behind = 0;
+int g_left_behind_by_reason[256];
 
 constexpr auto hang = std::chrono::seconds(60);
 
@@ -32,7 +33,7 @@ int count_waiting(sched::wait_reason reason) {
   struct search {
     sched::wait_reason reason;
     int found;
-  } s{reason, 0};
+  } s{reason, -g_left_behind_by_reason[static_cast<int>(reason)]};
   sched::for_each_task(
       [](sched::task& t, void* arg) {
         auto* to = static_cast<search*>(arg);
@@ -67,7 +68,10 @@ void in_worlds(void (*body)()) {
 
 int world_procs() { return g_procs; }
 
-void leave_tasks_behind(int n) { g_left_behind += n; }
+void leave_tasks_behind(sched::wait_reason reason, int n) {
+  g_left_behind += n;
+  g_left_behind_by_reason[static_cast<int>(reason)] += n;
+}
 
 int64_t memory_in_use() {
   int64_t kib = 0;

@@ -1,6 +1,6 @@
 // Model of [I1] in scheduler/idle.cc: queued work and an idle processor always find each other.
 //
-// Two processors, three or four workers, and threads without a processor that push to the global queue or
+// Two processors, four workers, and threads without a processor that push to the global queue or
 // add a timer. A task, once it runs, may end, hold its processor for ever or make a blocking call. There is
 // no monitor: what it would repair after a while counts as wrong here.
 // Ring slots, `next` slots and descriptors are left out; a ring is its head and tail.
@@ -10,12 +10,14 @@ namespace weft::model {
 namespace {
 
 struct idle_rules {
-  int workers = 3;
-  int ring_pushes = 0;      // by the task that worker 0 runs at first on P0
-  int global_pushes[2] = {0, 0};  // by each of two threads without a processor
+  int procs = 2;
+  enum { runs, returns, sleeps } first = runs;  // worker 0: runs a task on P0, or P0 is idle and worker 0
+                                                // returns from a blocking call, or does not exist yet
+  int ring_pushes = 0;      // by the task that worker 0 runs at first
+  int global_pushes[2] = {0, 0};  // at once, by each of two threads without a processor
   bool second_busy = true;  // worker 1 begins on P1, about to look for work; else P1 is idle
   bool hogs = false;        // tasks may hold their processor for ever
-  bool blocks = false;      // tasks may begin blocking calls
+  bool blocks = false;      // one task may make a blocking call
   bool timer = false;       // one thread without a processor adds a timer
   // Mutants.
   bool no_pusher_fence = false;
@@ -32,10 +34,10 @@ struct idle_rules {
 
 class idle_world {
  public:
-  static constexpr int workers = 4, procs = 2, threads = 7;
+  static constexpr int workers = 4, procs = 2, threads = 7;  // at most
   static constexpr uint8_t none = 9;
   enum word : int { lock, size, idle, spinning, last_poll, until, timer, head, tail = head + procs, words = tail + procs };
-  enum function : uint8_t { worker_f, found_f, task_f, wake_f, scan_f, global_pop_f, hand_off_f, pusher_f, timer_f };
+  enum function : uint8_t { worker_f, found_f, task_f, wake_f, scan_f, global_pop_f, hand_off_f, reacquire_f, pusher_f, timer_f };
 
   struct thread {
     control<4> at;
@@ -43,7 +45,7 @@ class idle_world {
   };
   struct state {
     tso_memory<threads, words, 3> memory;
-    uint8_t idle_mask, global, woken, due, hogging;
+    uint8_t idle_mask, global, woken, due, hogging, blocked;
     uint8_t sleeping[workers];  // 0 no, 1 on the list of idle threads, 2 not started yet
     uint8_t mail[workers];      // processor handed over + 1, + 4 to spin
     thread of[threads];
@@ -56,18 +58,20 @@ class idle_world {
     std::memset(&s, 0, sizeof s);
     s.memory.words[last_poll] = 1;
     for (int i = 0; i < threads; ++i) s.of[i].p = none;
-    s.of[0].p = 0;
-    s.of[0].left = static_cast<uint8_t>(rules_.ring_pushes);
-    s.of[0].at.call(worker_f);
-    s.of[0].yes = 1;  // begins inside a task
-    for (int i = 1; i < workers; ++i) s.sleeping[i] = 2;
-    for (int i = 1; i < rules_.workers; ++i) s.of[i].at.call(worker_f);
-    if (rules_.second_busy) {
+    for (int i = 0; i < workers; ++i) s.sleeping[i] = 2;
+    for (int i = 0; i < workers; ++i) s.of[i].at.call(worker_f);
+    if (rules_.first != idle_rules::sleeps) s.sleeping[0] = 0;
+    if (rules_.first == idle_rules::runs) {
+      s.of[0].p = 0;
+      s.of[0].left = static_cast<uint8_t>(rules_.ring_pushes);
+    } else {
+      put_idle(s, 0, 0);
+    }
+    if (rules_.procs == 2 && rules_.second_busy) {
       s.of[1].p = 1;
       s.sleeping[1] = 0;
-    } else {
-      s.idle_mask = 2;
-      s.memory.words[idle] = 1;
+    } else if (rules_.procs == 2) {
+      put_idle(s, 1, 1);
     }
     for (int i = 0; i < 2; ++i) {
       if (rules_.global_pushes[i] == 0) continue;
@@ -114,6 +118,8 @@ class idle_world {
         return scan(s, me, t);
       case global_pop_f:
         return global_pop(s, me, t);
+      case reacquire_f:
+        return reacquire(s, me, t);
       case hand_off_f:
         return hand_off(s, me, t);
       case pusher_f:
@@ -151,10 +157,10 @@ class idle_world {
     s.memory.store(me, idle, s.memory.load(me, idle) + 1);
     s.memory.store(me, lock, 0);
   }
-  // A thread is created when none is on the list; the model has few and waits for one of them.
+  // A thread is created when none is on the list. With four, one of them always comes back to it.
   void start_thread(state& s, int p, bool spin, turn& t) const {
     for (uint8_t kind = 1; kind <= 2; ++kind) {
-      for (int w = 0; w < rules_.workers; ++w) {
+      for (int w = 0; w < workers; ++w) {
         if (s.sleeping[w] != kind) continue;
         s.sleeping[w] = 0;
         s.mail[w] = static_cast<uint8_t>(p + 1 + (spin ? 4 : 0));
@@ -168,9 +174,7 @@ class idle_world {
   void work(state& s, int me, turn& t) const {
     thread& th = s.of[me];
     WEFT_CODE(th.at)
-    if (th.yes) {
-      WEFT_CALL(task_f);
-    }
+    if (me == 0 && rules_.first != idle_rules::sleeps) WEFT_CALL(task_f);
     for (;;) {
       th.yes = th.got = th.i = th.n = th.timeout = 0;
       if (th.p == none) {
@@ -212,7 +216,7 @@ class idle_world {
       }
       if (!th.got && th.spins) {
         WEFT_STEP("steal half of the other ring");
-        th.n = static_cast<uint8_t>(ring_size(s, me, 1 - th.p));
+        th.n = static_cast<uint8_t>(rules_.procs == 1 ? 0 : ring_size(s, me, 1 - th.p));
         if (th.n > 0) {
           th.n = static_cast<uint8_t>(th.n - th.n / 2);
           s.memory.add(me, head + 1 - th.p, th.n);
@@ -315,6 +319,10 @@ class idle_world {
   void task(state& s, int me, turn& t) const {
     thread& th = s.of[me];
     WEFT_CODE(th.at)
+    if (th.p == none) {
+      WEFT_CALL(reacquire_f);
+      WEFT_RETURN;
+    }
     while (th.left > 0) {
       --th.left;
       WEFT_STEP("task: push to the own ring");
@@ -322,27 +330,35 @@ class idle_world {
       WEFT_CALL(wake_f);
     }
     WEFT_STEP("task: ends, holds its processor for ever, or blocks");
-    th.n = static_cast<uint8_t>(t.choose(rules_.blocks ? 3 : rules_.hogs ? 2 : 1));
+    th.n = static_cast<uint8_t>(t.choose(rules_.blocks && !s.blocked ? 3 : rules_.hogs ? 2 : 1));
     if (th.n == 1 && rules_.hogs) {
       s.hogging = static_cast<uint8_t>(s.hogging + 1);
       th.at = {};
       return;
     }
     if (th.n == 2) {
+      s.blocked = 1;
       th.n = 0;
       WEFT_CALL(hand_off_f);
-      WEFT_STEP("block: returns and looks for a processor");
-      WEFT_WAIT_UNLESS(section(s, me));
-      th.p = take_idle(s, me);
-      if (th.p == none) {
-        WEFT_STEP("block: the task goes to the global queue");
-        WEFT_WAIT_UNLESS(section(s, me));
-        ++s.global;
-        s.memory.add(me, size, 1);
-        WEFT_CALL(wake_f);
-      }
+      WEFT_CALL(reacquire_f);
     }
     th.n = 0;
+    WEFT_END
+  }
+
+  void reacquire(state& s, int me, turn& t) const {
+    thread& th = s.of[me];
+    WEFT_CODE(th.at)
+    WEFT_STEP("block: returns and looks for a processor");
+    WEFT_WAIT_UNLESS(section(s, me));
+    th.p = take_idle(s, me);
+    if (th.p == none) {
+      WEFT_STEP("block: the task goes to the global queue");
+      WEFT_WAIT_UNLESS(section(s, me));
+      ++s.global;
+      s.memory.add(me, size, 1);
+      WEFT_CALL(wake_f);
+    }
     WEFT_END
   }
 
@@ -403,7 +419,7 @@ class idle_world {
     WEFT_CODE(th.at)
     WEFT_STEP("scan: read global_size");
     th.yes = s.memory.load(me, size) > 0;
-    for (th.i = 0; th.i < procs && !th.yes; ++th.i) {
+    for (th.i = 0; th.i < rules_.procs && !th.yes; ++th.i) {
       WEFT_STEP("scan: look at a ring");
       th.yes = ring_size(s, me, th.i) > 0;
     }
@@ -418,7 +434,7 @@ class idle_world {
     WEFT_WAIT_UNLESS(section(s, me));
     if (s.global == 0) WEFT_RETURN;
     s.memory.exchange(me, lock, 1);
-    th.n = static_cast<uint8_t>(s.global / procs + 1);
+    th.n = static_cast<uint8_t>(s.global / rules_.procs + 1);
     if (th.n > s.global) th.n = s.global;
     s.global = static_cast<uint8_t>(s.global - th.n);
     th.i = th.n;
@@ -446,11 +462,11 @@ class idle_world {
     thread& th = s.of[me];
     WEFT_CODE(th.at)
     while (th.left > 0) {
-      --th.left;
       WEFT_STEP("push to the global queue");
       WEFT_WAIT_UNLESS(section(s, me));
-      ++s.global;
-      s.memory.add(me, size, 1);
+      s.global = static_cast<uint8_t>(s.global + th.left);
+      s.memory.add(me, size, th.left);
+      th.left = 0;
       WEFT_CALL(wake_f);
     }
     WEFT_END
@@ -483,10 +499,19 @@ idle_rules ring_world() {
   return r;
 }
 
-// Two threads without a processor push to the global queue.
+// Two threads without a processor push to the global queue, a third returns from a blocking call.
 idle_rules global_world() {
   idle_rules r;
+  r.procs = 1;
+  r.first = idle_rules::returns;
   r.global_pushes[0] = r.global_pushes[1] = 1;
+  return r;
+}
+
+// A thread without a processor pushes two tasks at once, of which a processor may take more than one at once.
+idle_rules batch_world() {
+  idle_rules r;
+  r.global_pushes[0] = 2;
   r.hogs = true;
   return r;
 }
@@ -518,12 +543,16 @@ TEST(idle_model, ring) {
 
 TEST(idle_model, global_queue) { expect_right(idle_world(global_world())); }
 
-TEST(idle_model, several_in_the_global_queue) {
+TEST(idle_model, global_queue_of_two_processors) {
   idle_rules r = global_world();
-  r.global_pushes[0] = 2;
-  r.global_pushes[1] = deep() ? 1 : 0;
+  r.procs = 2;
+  r.first = idle_rules::sleeps;
+  r.second_busy = false;
+  r.hogs = true;
   expect_right(idle_world(r));
 }
+
+TEST(idle_model, several_in_the_global_queue) { expect_right(idle_world(batch_world())); }
 
 TEST(idle_model, blocking) {
   idle_rules r = blocking_world();
@@ -582,7 +611,6 @@ TEST(idle_model, mutant_no_fence_after_adding_a_timer) {
 // lock; a pusher that relied on it left its task behind.
 TEST(idle_model, mutant_spinner_uncounted_outside_the_lock) {
   idle_rules r = global_world();
-  r.blocks = true;
   r.late_uncount = true;
   expect_wrong(idle_world(r));
 }
@@ -596,9 +624,7 @@ TEST(idle_model, mutant_hand_off_without_scan) {
 
 // global_pop() shrank the size before its tasks were in the ring: for a moment a scan saw them nowhere.
 TEST(idle_model, mutant_size_shrinks_before_ring_grows) {
-  idle_rules r = global_world();
-  r.global_pushes[0] = 2;
-  r.global_pushes[1] = 0;
+  idle_rules r = batch_world();
   r.size_before_ring = true;
   expect_wrong(idle_world(r));
 }

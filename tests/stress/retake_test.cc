@@ -94,8 +94,10 @@ WEFT_WORLD_TEST(Retake, OthersGoOnBesideHogsOfEveryKind) {
       while (time.running()) {
         ++mine;
         total.fetch_add(1, std::memory_order_relaxed);
-        if (mine % 8 == 0)
-          spawn([&] { ++mine; }).join(), total.fetch_add(1, std::memory_order_relaxed);
+        if (mine % 8 == 0) {
+          spawn([&] { ++mine; }).join();
+          total.fetch_add(1, std::memory_order_relaxed);
+        }
         this_task::yield();
       }
     });

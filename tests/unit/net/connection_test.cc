@@ -807,6 +807,31 @@ TEST(Request, WhatAHandlerSees) {
   EXPECT_EQ(w.responses().at(0).status, 200);
 }
 
+TEST(Request, NothingOfARequestIsSeenByTheNext) {
+  std::vector<std::string> seen;
+  mux m;
+  m.handle("/{x...}", [&](response_writer& w, request& r) {
+    seen.push_back(std::string(r.path()) + " " + std::string(r.segments()[0]) + " " +
+                   std::string(r.query_value("q")) + " " + std::string(r.form().get("f")) + " " +
+                   std::string(r.path_value("x")) + " " + std::string(r.header("X-A")));
+    w.status(r.query_value("q") == "1" ? 201 : 200);
+    if (r.query_value("q") == "1") w.header("X-B", "c");
+  });
+  m.mount("/mounted", m);
+  world w(m.as_handler());
+  const std::string type = "Content-Type: application/x-www-form-urlencoded\r\n";
+  w.run({"POST /mounted/a%20b?q=1 HTTP/1.1\r\nHost: h\r\nX-A: b\r\n" + type +
+         "Content-Length: 3\r\n\r\nf=g" + "GET /c%20d HTTP/1.1\r\nHost: h\r\n\r\n" +
+         "GET / HTTP/1.1\r\nHost: h\r\n\r\n"});
+  EXPECT_EQ(seen, (std::vector<std::string>{"/mounted/a b mounted 1 g a b b", "/c d c d   c d ",
+                                            "/     "}));
+  auto answers = w.responses();
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(answers[0].status, 201);
+  EXPECT_EQ(answers[1].status, 200);
+  EXPECT_FALSE(answers[1].has("X-B"));
+}
+
 TEST(Request, OwnOutlivesTheConnection) {
   std::vector<request> kept;
   {

@@ -309,6 +309,11 @@ inline std::vector<hostile_message> hostile_messages() {
   body("chunk-data-no-crlf", chunked("5\r\nhello0\r\n\r\n"));
   body("chunk-data-lf", chunked("5\r\nhello\n0\r\n\r\n"));
   body("chunk-data-cr", chunked("5\r\nhello\r0\r\n\r\n"));
+  body("chunk-data-cr-other", chunked("5\r\nhello\rX0\r\n\r\n"));
+  body("chunk-data-other-lf", chunked("5\r\nhelloX\n0\r\n\r\n"));
+  body("last-chunk-cr-other", chunked("5\r\nhello\r\n0\rX\r\n"));
+  body("last-chunk-final-cr-other", chunked("5\r\nhello\r\n0\r\n\rX"));
+  body("trailer-cr-other", chunked("0\r\nX: y\rZ\r\n"));
   body("chunk-data-two-crlf", chunked("5\r\nhello\r\n\r\n0\r\n\r\n"));
   body("chunk-ext-lf", chunked("5;a\nhello\r\n0\r\n\r\n"));
   body("chunk-ext-cr", chunked("5;a\rb\r\nhello\r\n0\r\n\r\n"));

@@ -1,4 +1,5 @@
 // TCP in blocking style: rules of streams, deadlines, close, many connections, shortages.
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>

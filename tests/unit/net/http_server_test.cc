@@ -1,0 +1,528 @@
+// The HTTP server over real sockets: keep-alive without tasks, clocks, limits, shutdown, clients that
+// misbehave; and the server on plain threads.
+#include <weft/http/server.h>
+
+#include <sys/resource.h>
+#include <sys/un.h>
+
+#include <cstdio>
+#include <thread>
+
+#include "net/blocking_server.h"
+#include "net/sys.h"
+#include "tests/unit/net/net_world.h"
+
+namespace weft::http {
+namespace {
+
+using namespace weft::test;
+using std::chrono::milliseconds;
+
+std::string get(std::string_view path, std::string_view fields = "") {
+  return "GET " + std::string(path) + " HTTP/1.1\r\nHost: test\r\n" + std::string(fields) + "\r\n";
+}
+
+// One answer from the stream: head and a body of Content-Length. "" at the end of the stream.
+std::string read_answer(net::tcp_conn& c) {
+  std::string text;
+  char byte;
+  while (!text.ends_with("\r\n\r\n")) {
+    if (!c.try_read({&byte, 1})) return text;
+    text += byte;
+  }
+  const std::size_t at = text.find("Content-Length: ");
+  if (at == std::string::npos) return text;
+  std::string body(std::stoul(text.substr(at + 16)), '\0');
+  if (!c.try_read_full(body)) return text;
+  return text + body;
+}
+
+std::string read_rest(net::tcp_conn& c) {
+  std::string all;
+  char buffer[4096];
+  while (result<std::size_t> n = c.try_read(buffer)) all.append(buffer, *n);
+  return all;
+}
+
+bool ends(const std::string& text, std::string_view tail) { return text.ends_with(tail); }
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
+// A server with a few handlers, running in a task.
+class running {
+ public:
+  explicit running(const server_options& options = {})
+      : server_(mux_ = std::make_unique<mux>(), routes(*mux_), options) {
+    start();
+  }
+  ~running() {
+    server().close();
+    serving_.join();
+  }
+
+  http::server& server() { return server_.value; }
+  net::tcp_conn connect() { return net::dial(where_, far()); }
+  const std::string& where() const { return where_; }
+  bool shutdown(net::time_point deadline = far()) { return server().shutdown(deadline); }
+
+  // Handlers of /wait stay until this is opened.
+  void open_gate() { gate_.store(true); }
+  int in_gate() const { return waiting_.load(); }
+
+ private:
+  struct made {
+    made(std::unique_ptr<mux>& m, int, const server_options& o) : value(*m, o) {}
+    http::server value;
+  };
+
+  int routes(mux& m) {
+    m.handle("GET /hello", [](response_writer& w, request&) { w.write("hello"); });
+    m.handle("POST /echo",
+             [](response_writer& w, request& r) { w.write(r.read_all().value()); });
+    m.handle("GET /wait", [this](response_writer& w, request&) {
+      waiting_.fetch_add(1);
+      EXPECT_TRUE(eventually([this] { return gate_.load(); }));
+      waiting_.fetch_sub(1);
+      w.write("waited");
+    });
+    m.handle("GET /throw", [](response_writer&, request&) { throw std::runtime_error("no"); });
+    m.handle("GET /big", [](response_writer& w, request&) {
+      w.content_length(50'000'000);
+      const std::string piece(100'000, 'b');
+      for (int i = 0; i < 500; ++i) {
+        if (!w.write(piece)) return;
+      }
+    });
+    return 0;
+  }
+
+  void start() {
+    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
+    where_ = l.local_address().to_string();
+    serving_ = spawn([this, l = std::move(l)]() mutable { server().serve(std::move(l)); });
+  }
+
+  std::unique_ptr<mux> mux_;
+  made server_;
+  std::string where_;
+  join_handle<void> serving_;
+  std::atomic<bool> gate_{false};
+  std::atomic<int> waiting_{0};
+};
+
+WEFT_NET_TEST(HttpServer, KeepAliveAndPipelining) {
+  running s;
+  net::tcp_conn c = s.connect();
+  for (int i = 0; i < 3; ++i) {
+    c.write(get("/hello"));
+    EXPECT_TRUE(ends(read_answer(c), "\r\n\r\nhello"));
+  }
+  std::string batch;
+  for (int i = 0; i < 50; ++i) batch += get("/hello");
+  c.write(batch);
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(ends(read_answer(c), "\r\n\r\nhello"));
+  c.write("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody");
+  EXPECT_TRUE(ends(read_answer(c), "\r\n\r\nbody"));
+  EXPECT_EQ(read_rest(c), "");
+  EXPECT_EQ(s.server().stats().requests, 54u);
+}
+
+WEFT_NET_TEST(HttpServer, IdleConnectionsOwnNoTask) {
+  running s;
+  const auto before = num_tasks();
+  std::vector<net::tcp_conn> conns;
+  for (int i = 0; i < 64; ++i) conns.push_back(s.connect());
+  for (auto& c : conns) c.write(get("/hello"));
+  for (auto& c : conns) EXPECT_TRUE(ends(read_answer(c), "hello"));
+  EXPECT_TRUE(eventually([&] { return s.server().stats().idle == 64; }));
+  EXPECT_TRUE(eventually([&] { return num_tasks() == before; })) << num_tasks() - before;
+  for (auto& c : conns) c.write(get("/wait"));
+  EXPECT_TRUE(eventually([&] { return s.in_gate() == 64; }));
+  EXPECT_EQ(s.server().stats().active, 64u);
+  EXPECT_GE(num_tasks(), before + 64);
+  s.open_gate();
+  for (auto& c : conns) EXPECT_TRUE(ends(read_answer(c), "waited"));
+}
+
+WEFT_NET_TEST(HttpServer, BytesOneByOne) {
+  running s;
+  net::tcp_conn c = s.connect();
+  for (char b : get("/hello")) {
+    c.write({&b, 1});
+    if (b == '/' || b == '\r') this_task::sleep_for(1ms);
+  }
+  EXPECT_TRUE(ends(read_answer(c), "hello"));
+  for (char b : std::string("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc")) {
+    c.write({&b, 1});
+    this_task::yield();
+  }
+  EXPECT_TRUE(ends(read_answer(c), "abc"));
+}
+
+WEFT_NET_TEST(HttpServer, RequestAndFinInOneSegment) {
+  running s;
+  net::tcp_conn c = s.connect();
+  c.write(get("/hello"));
+  c.shutdown_write();
+  EXPECT_TRUE(ends(read_answer(c), "hello"));
+  EXPECT_EQ(read_rest(c), "");
+  EXPECT_TRUE(eventually([&] { return s.server().stats().idle == 0; }));
+}
+
+// Each of these harms only its own connection.
+WEFT_NET_TEST(HttpServer, MisbehavingClientsHarmNobody) {
+  running s;
+  net::tcp_conn good = s.connect();
+  auto still_fine = [&] {
+    good.write(get("/hello"));
+    EXPECT_TRUE(ends(read_answer(good), "hello"));
+  };
+  {
+    net::tcp_conn c = s.connect();
+    c.write("\x16\x03\x01\x02\x05 this is no HTTP\r\n\r\n");
+    EXPECT_TRUE(read_rest(c).starts_with("HTTP/1.1 400 "));
+    still_fine();
+  }
+  {
+    net::tcp_conn c = s.connect();
+    c.write("GET /" + std::string(100'000, 'a'));
+    EXPECT_TRUE(read_rest(c).starts_with("HTTP/1.1 414 "));
+    still_fine();
+  }
+  for (bool reset : {false, true}) {
+    for (const char* part : {"", "GET /he", "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nabc"}) {
+      net::tcp_conn c = s.connect();
+      c.write(part);
+      if (reset) c.reset();
+    }
+    still_fine();
+  }
+  {
+    net::tcp_conn c = s.connect();
+    c.write(get("/big"));
+    char some[1000];
+    c.read_full(some);
+    c.close();
+    still_fine();
+  }
+  {
+    net::tcp_conn c = s.connect();
+    c.write(get("/throw"));
+    EXPECT_TRUE(read_answer(c).starts_with("HTTP/1.1 500 "));
+    c.write(get("/hello"));
+    EXPECT_TRUE(ends(read_answer(c), "hello"));
+  }
+  EXPECT_TRUE(eventually([&] {
+    const server_stats now = s.server().stats();
+    return now.idle + now.active == 1;
+  })) << "all but the good connection must be gone";
+}
+
+WEFT_NET_TEST(HttpServer, IdleClockClosesSilently) {
+  server_options o;
+  o.idle_timeout = milliseconds(20);
+  running s(o);
+  net::tcp_conn c = s.connect();
+  c.write(get("/hello"));
+  EXPECT_TRUE(ends(read_answer(c), "hello"));
+  EXPECT_EQ(read_rest(c), "");
+  EXPECT_EQ(s.server().stats().timeouts, 1u);
+}
+
+WEFT_NET_TEST(HttpServer, HeadClockAnswers408OrNothing) {
+  server_options o;
+  o.head_timeout = milliseconds(20);
+  running s(o);
+  net::tcp_conn silent = s.connect();
+  EXPECT_EQ(read_rest(silent), "");
+  net::tcp_conn partial = s.connect();
+  partial.write("GET / HTTP/1.1\r\nHo");
+  EXPECT_TRUE(read_rest(partial).starts_with("HTTP/1.1 408 "));
+  // A byte now and then does not extend it.
+  net::tcp_conn slow = s.connect();
+  auto writer = spawn([&] {
+    for (int i = 0; i < 1000 && slow.try_write("G"); ++i) this_task::sleep_for(1ms);
+  });
+  EXPECT_TRUE(has(read_rest(slow), "408 "));
+  slow.close();
+  writer.join();
+}
+
+WEFT_NET_TEST(HttpServer, PeerThatDoesNotReadLosesTheConnection) {
+  server_options o;
+  o.write_grace = milliseconds(30);
+  o.write_min_rate = 1u << 30;
+  running s(o);
+  net::tcp_conn c = s.connect();
+  c.write(get("/big"));
+  EXPECT_TRUE(eventually([&] { return s.server().stats().timeouts == 1; }));
+  EXPECT_LT(read_rest(c).size(), 50'000'000u);
+}
+
+WEFT_NET_TEST(HttpServer, MaxConnectionsAnswers503) {
+  server_options o;
+  o.max_connections = 2;
+  running s(o);
+  net::tcp_conn a = s.connect(), b = s.connect();
+  a.write(get("/hello"));
+  EXPECT_TRUE(ends(read_answer(a), "hello"));
+  net::tcp_conn c = s.connect();
+  EXPECT_TRUE(read_rest(c).starts_with("HTTP/1.1 503 "));
+  a.close();
+  EXPECT_TRUE(eventually([&] {
+    net::tcp_conn d = s.connect();
+    return d.try_write(get("/hello")) && ends(read_answer(d), "hello");
+  }));
+  EXPECT_GE(s.server().stats().turned_away, 1u);
+}
+
+// -- shutdown
+
+WEFT_NET_TEST(HttpServer, ShutdownLetsRequestsFinish) {
+  running s;
+  net::tcp_conn idle = s.connect(), fresh = s.connect(), busy = s.connect();
+  idle.write(get("/hello"));
+  read_answer(idle);
+  busy.write(get("/wait"));
+  EXPECT_TRUE(eventually([&] { return s.in_gate() == 1 && s.server().stats().accepted == 3; }));
+  auto ending = spawn([&] { return s.shutdown(); });
+  EXPECT_EQ(read_rest(idle), "") << "closed at once";
+  EXPECT_EQ(read_rest(fresh), "") << "never used: closed at once";
+  EXPECT_FALSE(ending.done());
+  EXPECT_EQ(net::try_dial(s.where()).error(), boost::system::errc::connection_refused);
+  s.open_gate();
+  const std::string answer = read_rest(busy);
+  EXPECT_TRUE(has(answer, "Connection: close\r\n")) << answer;
+  EXPECT_TRUE(ends(answer, "waited"));
+  EXPECT_TRUE(ending.join());
+  const server_stats stats = s.server().stats();
+  EXPECT_EQ(stats.idle + stats.active, 0u);
+}
+
+WEFT_NET_TEST(HttpServer, ShutdownDeadlineClosesTheRest) {
+  running s;
+  net::tcp_conn busy = s.connect(), partial = s.connect();
+  busy.write(get("/wait"));
+  partial.write("GET /hel");
+  EXPECT_TRUE(eventually([&] { return s.in_gate() == 1 && s.server().stats().accepted == 2; }));
+  EXPECT_FALSE(s.shutdown(soon(20ms)));
+  EXPECT_EQ(read_rest(busy), "");
+  EXPECT_EQ(read_rest(partial), "");
+  s.open_gate();
+}
+
+WEFT_NET_TEST(HttpServer, ShutdownOfAnUnusedServerAndServeAfterIt) {
+  running s;
+  EXPECT_TRUE(s.shutdown());
+  s.server().serve(net::listen("tcp", "127.0.0.1:0"));  // returns at once
+  EXPECT_TRUE(s.server().addresses().empty());
+}
+
+WEFT_NET_TEST(HttpServer, ShutdownUnderLoadLosesNoAnswer) {
+  running s;
+  std::atomic<int> answered{0}, broken{0};
+  std::vector<join_handle<void>> clients;
+  for (int i = 0; i < 16; ++i) {
+    clients.push_back(spawn([&] {
+      for (;;) {
+        result<net::tcp_conn> c = net::try_dial(s.where(), far());
+        if (!c) return;
+        for (int r = 0;; ++r) {
+          if (!c->try_write(get("/hello"))) break;
+          const std::string answer = read_answer(*c);
+          if (answer.empty()) break;  // closed between requests
+          ends(answer, "hello") ? ++answered : ++broken;
+          if (has(answer, "Connection: close")) break;
+        }
+        if (s.server().addresses().empty()) return;
+      }
+    }));
+  }
+  EXPECT_TRUE(eventually([&] { return answered.load() > 200; }));
+  EXPECT_TRUE(s.shutdown());
+  for (auto& c : clients) c.join();
+  EXPECT_EQ(broken.load(), 0);
+}
+
+// -- many
+
+WEFT_NET_TEST(HttpServer, SixtyFourConnectionsManyRequests) {
+  running s;
+  constexpr int connections = 64;
+  const int rounds = sized(100, 20);
+  std::vector<join_handle<int>> clients;
+  for (int i = 0; i < connections; ++i) {
+    clients.push_back(spawn([&] {
+      net::tcp_conn c = s.connect();
+      int good = 0;
+      for (int r = 0; r < rounds; ++r) {
+        c.write(get("/hello"));
+        good += ends(read_answer(c), "hello");
+      }
+      return good;
+    }));
+  }
+  for (auto& c : clients) EXPECT_EQ(c.join(), rounds);
+  EXPECT_EQ(s.server().stats().requests, static_cast<std::uint64_t>(connections) * rounds);
+}
+
+TEST(HttpServerLoad, TenThousandIdleConnections) {
+  // Both ends are in this process. Plain sockets on the client's side: only the server's are counted.
+  constexpr int wanted = sized(10'000, 1'000);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit before = limit;
+  constexpr rlim_t needed = 2 * wanted + 200;
+  if (limit.rlim_cur < needed) {
+    limit.rlim_cur = needed;
+    if (limit.rlim_max < needed) limit.rlim_max = needed;
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      limit = before;
+      limit.rlim_cur = limit.rlim_max;
+      ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+    }
+  }
+  const int count = std::min<int>(wanted, (static_cast<int>(limit.rlim_cur) - 200) / 2);
+  if (count < wanted)
+    std::printf("the limit of open files allows %d connections only\n", count);
+  in_world(2, [count] {
+    running s;
+    const auto tasks = num_tasks();
+    const net::address where = net::address::parse(s.where());
+    const std::int64_t memory = memory_in_use();
+    std::vector<int> clients;
+    for (int i = 0; i < count; ++i) {
+      const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      ASSERT_GE(fd, 0);
+      ASSERT_EQ(net::sys::connect(fd, where.native(), where.native_size()), 0);
+      clients.push_back(fd);
+    }
+    EXPECT_TRUE(eventually([&] {
+      return s.server().stats().idle == static_cast<std::uint64_t>(count);
+    }));
+    EXPECT_EQ(num_tasks(), tasks);
+    const std::int64_t each = (memory_in_use() - memory) / count;
+    testing::Test::RecordProperty("bytes_per_idle_connection", std::to_string(each));
+    std::printf("%d idle connections, %lld bytes of process memory each\n", count,
+                static_cast<long long>(each));
+    if (!sanitized) EXPECT_LE(each, 1024);
+    // All of them are alive, and others are served meanwhile.
+    const std::string request = get("/hello");
+    for (int i = 0; i < count; i += 100)
+      ASSERT_EQ(::send(clients[static_cast<std::size_t>(i)], request.data(), request.size(), MSG_NOSIGNAL),
+                static_cast<ssize_t>(request.size()));
+    EXPECT_TRUE(eventually([&] {
+      return s.server().stats().requests == static_cast<std::uint64_t>((count + 99) / 100);
+    }));
+    net::tcp_conn other = s.connect();
+    other.write(request);
+    EXPECT_TRUE(ends(read_answer(other), "hello"));
+    other.close();
+    EXPECT_TRUE(s.shutdown());
+    for (int fd : clients) ::close(fd);
+  });
+  ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+// -- the server on plain threads
+
+// A client that needs no runtime.
+std::string ask(int fd, std::string_view request) {
+  const iovec part{const_cast<char*>(request.data()), request.size()};
+  EXPECT_EQ(net::sys::send(fd, &part, 1, 0), static_cast<ssize_t>(request.size()));
+  std::string all;
+  char buffer[4096];
+  for (ssize_t n; (n = net::sys::recv(fd, buffer, sizeof buffer, 0)) > 0;)
+    all.append(buffer, static_cast<std::size_t>(n));
+  return all;
+}
+
+int connect_tcp(const std::string& where) {
+  const net::address a = net::address::parse(where);
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(net::sys::connect(fd, a.native(), a.native_size()), 0);
+  return fd;
+}
+
+const std::string last_request = "GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+
+void hello(response_writer& w, request&) { w.write("hello"); }
+
+TEST(BlockingServer, ServesWithoutTheRuntime) {
+  const int fds = open_fds();
+  {
+    net::blocking_server s(hello, "127.0.0.1:0");
+    for (int i = 0; i < 30; ++i) {
+      const int fd = connect_tcp(s.address());
+      EXPECT_TRUE(ends(ask(fd, get("/") + last_request), "hello"));
+      ::close(fd);
+    }
+    const int silent = connect_tcp(s.address());  // must not keep the server from ending
+    s.stop();
+    char c;
+    EXPECT_LE(net::sys::recv(silent, &c, 1, 0), 0);
+    ::close(silent);
+  }
+  EXPECT_EQ(open_fds(), fds);
+}
+
+TEST(BlockingServer, BoundsItsConnections) {
+  std::atomic<bool> gate{false};
+  net::blocking_server_options o;
+  o.max_connections = 2;
+  net::blocking_server s(
+      [&](response_writer& w, request&) {
+        while (!gate.load()) std::this_thread::yield();
+        w.write("late");
+      },
+      "127.0.0.1:0", o);
+  const int a = connect_tcp(s.address()), b = connect_tcp(s.address()), c = connect_tcp(s.address());
+  EXPECT_TRUE(has(ask(c, ""), "503 Service Unavailable"));
+  gate.store(true);
+  EXPECT_TRUE(ends(ask(a, last_request), "late"));
+  EXPECT_TRUE(ends(ask(b, last_request), "late"));
+  EXPECT_TRUE(eventually([&] {
+    const int d = connect_tcp(s.address());
+    const bool served = ends(ask(d, last_request), "late");
+    ::close(d);
+    return served;
+  })) << "threads that ended make room";
+  for (int fd : {a, b, c}) ::close(fd);
+}
+
+TEST(BlockingServer, UnixSocket) {
+  const std::string path = testing::TempDir() + "weft-test-" + std::to_string(::getpid());
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  ASSERT_LT(path.size(), sizeof name.sun_path);
+  path.copy(name.sun_path, path.size());
+  for (int round = 0; round < 2; ++round) {
+    if (round == 1) {  // a file left by a process that died
+      const int dead = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      ASSERT_EQ(::bind(dead, reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+      ::close(dead);
+    }
+    net::blocking_server s(hello, "unix:" + path);
+    EXPECT_EQ(s.address(), "unix:" + path);
+    EXPECT_THROW(net::blocking_server(hello, "unix:" + path), system_error) << "in use";
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ASSERT_EQ(net::sys::connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+    EXPECT_TRUE(ends(ask(fd, last_request), "hello"));
+    ::close(fd);
+  }
+  EXPECT_NE(::access(path.c_str(), F_OK), 0) << "removed at the end";
+}
+
+TEST(BlockingServer, SaysWhatIsWrong) {
+  EXPECT_THROW(net::blocking_server(hello, "nonsense"), system_error);
+  EXPECT_THROW(net::blocking_server(hello, "unix:"), std::invalid_argument);
+  net::blocking_server_options o;
+  o.max_connections = 0;
+  EXPECT_THROW(net::blocking_server(hello, "127.0.0.1:0", o), std::invalid_argument);
+  net::blocking_server s(hello, "127.0.0.1:0");
+  EXPECT_THROW(net::blocking_server(hello, s.address()), system_error);
+}
+
+}  // namespace
+}  // namespace weft::http
