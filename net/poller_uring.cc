@@ -7,11 +7,12 @@
 // the ring would wake late if that thread computes; watched beside the ring it always wakes at once.
 //
 // Differences from epoll that this file hides: closing an fd does not end its poll request, which holds the
-// open file, so remove() cancels it; a request ends (no F_MORE) when the submitting thread exits or the
+// open file, so remove() cancels it and shuts the socket down; a request ends (no F_MORE) when the submitting thread exits or the
 // completion queue overflows, and is then renewed if its descriptor still lives.
 #include <liburing.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -49,10 +50,14 @@ class uring_poller final : public io_poller {
     return e;
   }
 
-  void remove(int, uint64_t tag, bool) noexcept override {
+  void remove(int fd, uint64_t tag, bool shared) noexcept override {
+    // The request's own reference goes when the thread that submitted it gets to that. The peer, or whoever
+    // connects to a closed listener, should not have to wait for it.
+    if (!shared) ::shutdown(fd, SHUT_RDWR);
     std::lock_guard hold(sq_lock_);
     if (io_uring_sqe* sqe = get_sqe()) {
-      io_uring_prep_poll_remove(sqe, tag);
+      // Not a poll-remove request: that one gives up (EALREADY) on a request that is just firing.
+      io_uring_prep_cancel64(sqe, tag, 0);
       io_uring_sqe_set_data64(sqe, ignored_tag);
       submit();
     }
@@ -104,7 +109,7 @@ class uring_poller final : public io_poller {
     io_uring_probe* p = io_uring_get_probe_ring(&ring_);
     if (p == nullptr) return "io_uring_register: the opcode probe is refused";
     const bool known = io_uring_opcode_supported(p, IORING_OP_POLL_ADD) != 0 &&
-                       io_uring_opcode_supported(p, IORING_OP_POLL_REMOVE) != 0;
+                       io_uring_opcode_supported(p, IORING_OP_ASYNC_CANCEL) != 0;
     io_uring_free_probe(p);
     if (!known) return "the kernel's io_uring cannot poll";
     io_uring_prep_nop(io_uring_get_sqe(&ring_));

@@ -228,6 +228,7 @@ bool tcp_conn::reset() noexcept {
     const linger now{1, 0};
     ::setsockopt(d->fd(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
   }
+  d->may_be_shared();  // keeps the poller from ending the stream in an orderly way
   return d->close();
 }
 

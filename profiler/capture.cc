@@ -244,6 +244,9 @@ task_snapshot capture_self(size_t depth) {
     s.pcs = std::move(pcs);
     s.truncated = truncated;
     s.leaf_is_exact = false;
+    // Its processor may have been retaken while it was busy here; it executes all the same.
+    s.status = "running";
+    s.wait_ns = 0;
   }
   return s;
 }

@@ -8,8 +8,8 @@ namespace weft {
 
 using sched::wait_reason;
 
-// A waiter is queued before its task sleeps. `success` says that it was notified; `parked` that its task is
-// off its stack and must be readied. Both under lock_.
+// A waiter is queued before its task sleeps. `success` says that it was notified; `parked` that its
+// task is off its stack and must be readied. Both under lock_.
 
 void condition_variable::enqueue(detail::waiter& w) noexcept {
   sched::enter();

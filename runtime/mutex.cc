@@ -26,8 +26,7 @@ void small_lock::lock_slow() noexcept {
 }
 
 sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner,
-                                          int64_t deadline_ns,
-                                          bool (*give_up)(void*)) noexcept {
+                                          int64_t deadline_ns, bool (*give_up)(void*)) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (tokens_ > 0) {
@@ -127,8 +126,8 @@ bool mutex::lock_until(int64_t deadline_ns) {
     starving = starving || base::now_ns() - waiting_since > starvation_threshold_ns;
     old = state_.load(std::memory_order_relaxed);
     if ((old & starving_bit) != 0) {
-      // Handed over: the mutex is ours although it does not look locked, and we still count as waiting.
-      // A loop, not an addition: the number of waiters shrinks when one of them gives up.
+      // Handed over: the mutex is ours although it does not look locked, and we still count as
+      // waiting. A loop, not an addition: the number of waiters shrinks when one of them gives up.
       do {
         want = old + locked_bit - waiter_one;
         if (!starving || old / waiter_one == 1) want -= starving_bit;
@@ -140,10 +139,10 @@ bool mutex::lock_until(int64_t deadline_ns) {
   }
 }
 
-// A waiter whose deadline passed is no longer queued; it takes itself out of the count. False if an unlock
-// already did so, or already handed the mutex over to it: then a token is on its way that it must accept,
-// late as it is, because nobody else will. Under the queue's lock, so that nobody else gets that token.
-// tests/model/mutex_model.cc explores the interleavings.
+// A waiter whose deadline passed is no longer queued; it takes itself out of the count. False if an
+// unlock already did so, or already handed the mutex over to it: then a token is on its way that it
+// must accept, late as it is, because nobody else will. Under the queue's lock, so that nobody else
+// gets that token. tests/model/mutex_model.cc explores the interleavings.
 bool mutex::forget_waiter(void* self) noexcept {
   std::atomic<int32_t>& state = static_cast<mutex*>(self)->state_;
   int32_t old = state.load(std::memory_order_relaxed);

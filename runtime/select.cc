@@ -1,10 +1,11 @@
 // select over channels, as Go's selectgo.
 //
-// All channels are locked in address order, each once. If a case is ready it is carried out under the
-// locks. Otherwise a waiter is put on every channel, sharing one claim; the task parks and the commit step
-// unlocks the channels in the same order, then starts the deadline's timer; the task waits for that before
-// it goes on, so the frame outlives the commit step. Whoever claims first ends the wait; afterwards the
-// channels are locked again to take the other waiters off, each in O(1).
+// All channels are locked in address order, each once. If a case is ready it is carried out under
+// the locks. Otherwise a waiter is put on every channel, sharing one claim; the task parks and the
+// commit step unlocks the channels in the same order, then starts the deadline's timer; the task
+// waits for that before it goes on, so the frame outlives the commit step. Whoever claims first
+// ends the wait; afterwards the channels are locked again to take the other waiters off, each in
+// O(1).
 #include <weft/select.h>
 
 #include <new>
@@ -25,7 +26,8 @@ constexpr int inline_cases = 8;
 template <class T>
 class small_array {
  public:
-  explicit small_array(int n) : data_(n <= inline_cases ? inline_ : new T[static_cast<size_t>(n)]) {}
+  explicit small_array(int n)
+      : data_(n <= inline_cases ? inline_ : new T[static_cast<size_t>(n)]) {}
   ~small_array() {
     if (data_ != inline_) delete[] data_;
   }
@@ -71,8 +73,8 @@ bool commit_select(sched::task*, void* arg) {
   const bool timed = f->deadline.fire != nullptr;
   f->unlock_all();
   if (!timed) return true;
-  // Not before the task is off its stack: the timer may fire at once. And not under the channels' locks: a
-  // timer's function runs under its heap's lock and may send to one of these channels.
+  // Not before the task is off its stack: the timer may fire at once. And not under the channels'
+  // locks: a timer's function runs under its heap's lock and may send to one of these channels.
   sched::add_timer(f->deadline);
   f->arming.unlock();
   return true;

@@ -18,8 +18,8 @@ bool commit_unlock(sched::task*, void* lock) {
 
 bool commit_timed(sched::task*, void* arg) {
   auto* f = static_cast<timed_frame*>(arg);
-  // The list's lock is not held while the timer heap's is taken: a timer's function, which runs under the
-  // latter, may want the former.
+  // The list's lock is not held while the timer heap's is taken: a timer's function, which runs
+  // under the latter, may want the former.
   f->lock->unlock();
   sched::add_timer(f->deadline);
   f->arming.unlock();
@@ -52,8 +52,8 @@ bool wait_until(waiter& w, int64_t deadline_ns, sched::wait_reason reason, const
   f.arming.lock();
   sched::remove_timer(f.deadline);
   if (f.wait.winner.load(std::memory_order_acquire) != &select_wait::timed_out) return true;
-  // A waker that lost the claim may still hold the lock and touch this frame. The lock is kept: without
-  // its claim, the waiter must not be found on the list.
+  // A waker that lost the claim may still hold the lock and touch this frame. The lock is kept:
+  // without its claim, the waiter must not be found on the list.
   lock.lock();
   w.select = nullptr;
   return false;

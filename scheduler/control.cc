@@ -35,7 +35,11 @@ class plain_waiter final : public poller {
   std::atomic<uint32_t> word_{0};
 };
 
-plain_waiter g_plain_waiter;
+// Never destroyed: threads use it until the process has ended.
+plain_waiter& the_plain_waiter() noexcept {
+  static auto* const waiter = new plain_waiter;
+  return *waiter;
+}
 
 void make_processors(int upto) noexcept {
   for (int i = 0; i < upto; ++i) {
@@ -98,8 +102,9 @@ void start_world() noexcept {
     }
   }
   for (int i = 0; i < busy_count; ++i) start_thread_for(busy[i], false);
-  if (g_sched.global_size.load() > 0) wake_one();
-  // A thread that waits in the poller read the timers before, or while, they moved to other processors.
+  if (any_queued_work()) wake_one();
+  // A thread that waits in the poller read the timers before, or while, they moved to other
+  // processors.
   if (g_sched.last_poll_ns.load() == 0) g_sched.io.load()->wake();
 }
 
@@ -147,7 +152,7 @@ bool stop_processor_if_requested(processor* p) noexcept {
 
 void set_poller(poller* p) noexcept {
   g_sched.io.store(p, std::memory_order_seq_cst);
-  g_plain_waiter.wake();  // the thread that waits there goes on in the new one
+  the_plain_waiter().wake();  // the thread that waits there goes on in the new one
 }
 
 void set_report_port(const report_port& port) noexcept { g_report_port = port; }
@@ -174,7 +179,7 @@ void start(int procs) noexcept {
   std::lock_guard control(g_control);
   if (g_started.load() && !g_sched.stop_requested.load()) return;
   if (!g_started.load()) {
-    if (g_sched.io.load() == nullptr) g_sched.io.store(&g_plain_waiter);
+    if (g_sched.io.load() == nullptr) g_sched.io.store(&the_plain_waiter());
     g_sched.stop_requested.store(true);
     base::now_refresh();
     make_processors(procs);
@@ -199,7 +204,8 @@ int current_max_procs() noexcept { return g_sched.max_procs.load(std::memory_ord
 namespace {
 // From a task, a foreign thread or the monitor.
 void change_processor_count(int procs) noexcept {
-  // A task must not sleep on a std::mutex that another task of the same P might hold; it tries and yields.
+  // A task must not sleep on a std::mutex that another task of the same P might hold; it tries and
+  // yields.
   enter();
   while (!g_control.try_lock()) yield_now();
   if (started() && procs != current_max_procs()) {

@@ -82,15 +82,6 @@ task* steal(thread* th, processor* p) noexcept {
   return nullptr;
 }
 
-bool any_queued_work() noexcept {
-  if (g_sched.global_size.load(std::memory_order_seq_cst) > 0) return true;
-  int n = g_sched.max_procs.load(std::memory_order_relaxed);
-  for (int i = 0; i < n; ++i) {
-    if (!g_sched.processors[i].load(std::memory_order_acquire)->ring.empty()) return true;
-  }
-  return false;
-}
-
 int64_t earliest_timer() noexcept {
   int64_t when = never_ns;
   int n = g_sched.max_procs.load(std::memory_order_relaxed);

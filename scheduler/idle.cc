@@ -1,17 +1,19 @@
 // Idle processors and threads, and the protocol by which work finds them.
 //
-// Words      spinning: a thread that holds a processor and looks for work; counted in g_sched.spinning.
-// Invariant  [I1] If a ring or the global queue holds a task and some processor is idle, then a thread is
-//            spinning, or about to re-scan all queues, or about to be woken by the task's pusher.
-//            (A task in a `next` slot is not covered: its processor runs it at its next switch, and the
-//            monitor calls for help when that processor does not switch.)
-// Protocol   pusher: 1 push    2 full fence  3 no spinner and an idle processor? start one spinning thread
+// Words      spinning: a thread that holds a processor and looks for work; g_sched.spinning counts.
+// Invariant  [I1] If a ring or the global queue holds a task and some processor is idle, then a
+//            thread is spinning, or about to re-scan all queues, or about to be woken by the task's
+//            pusher. (A task in a `next` slot is not covered: its processor runs it at its next
+//            switch. Nor is a task that yields: its own processor goes on with the queue that holds
+//            it. The monitor calls for help when such a processor does not switch.)
+// Protocol   pusher: 1 push  2 full fence  3 no spinner and an idle processor? start one spinner
 //            leaver: 1 release the processor, stop spinning  2 full fence  3 scan all queues again
-//            Whichever fence comes second sees the other's first step. tests/model/idle_model.cc explores
-//            all interleavings, and those of variants without a fence or without the second scan, which
-//            it must find wrong.
-// Not done   Waking a thread per push: threads thrash. Waking for a task in an otherwise empty `next`
-//            slot: a pair that hands work to and fro would drag a second core along for nothing.
+//            Whichever fence comes second sees the other's first step. tests/model/idle_model.cc
+//            explores all interleavings, and those of variants without a fence or without the
+//            second scan, which it must find wrong.
+// Not done   Waking a thread per push: threads thrash. Waking for a task in an otherwise empty
+//            `next` slot: a pair that hands work to and fro would drag a second core along for
+//            nothing.
 #include <pthread.h>
 
 #include <cerrno>
@@ -137,12 +139,11 @@ void wake_one() noexcept {
   g_sched.lock.lock();
   processor* p =
       g_sched.stop_requested.load(std::memory_order_relaxed) ? nullptr : take_idle_processor();
+  // Under the lock: a pusher that counts on this spinner pushed before, and whoever frees a
+  // processor after this section scans later and sees that push.
+  if (p == nullptr) g_sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
   g_sched.lock.unlock();
-  if (p == nullptr) {
-    g_sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
-    return;
-  }
-  start_thread_for(p, true);
+  if (p != nullptr) start_thread_for(p, true);
 }
 
 void hand_off(processor* p) noexcept {
@@ -156,8 +157,9 @@ void hand_off(processor* p) noexcept {
   if (!g_sched.stop_requested.load(std::memory_order_relaxed) && g_sched.global_size.load() == 0) {
     put_idle_processor(p);
     g_sched.lock.unlock();
-    // The leaving thread may have been the last that would have looked at timers and descriptors.
-    if (g_sched.last_poll_ns.load(std::memory_order_seq_cst) != 0) wake_one();
+    // The leaving thread may have been the last that would have looked at timers and descriptors;
+    // and as a leaver it owes the second look at all queues.
+    if (g_sched.last_poll_ns.load(std::memory_order_seq_cst) != 0 || any_queued_work()) wake_one();
     return;
   }
   g_sched.lock.unlock();

@@ -6,8 +6,8 @@
 namespace weft::sched {
 namespace {
 
-// A pair of tasks that ready each other would live in `next` for ever; after this many turns the ring
-// goes first once.
+// A pair of tasks that ready each other would live in `next` for ever; after this many turns the
+// ring goes first once.
 constexpr uint32_t max_next_streak = 32;
 
 void overflow(processor* p, task* t) noexcept {
@@ -54,6 +54,17 @@ bool has_local_work(const processor* p) noexcept {
   return !p->ring.empty() || p->next.load(std::memory_order_relaxed) != nullptr;
 }
 
+// The size first, then the rings: global_pop moves tasks in that direction and fills the ring
+// first, so it cannot hide them from here.
+bool any_queued_work() noexcept {
+  if (g_sched.global_size.load(std::memory_order_seq_cst) > 0) return true;
+  int n = g_sched.max_procs.load(std::memory_order_relaxed);
+  for (int i = 0; i < n; ++i) {
+    if (!g_sched.processors[i].load(std::memory_order_acquire)->ring.empty()) return true;
+  }
+  return false;
+}
+
 void global_push(task* t) noexcept {
   std::lock_guard hold(g_sched.lock);
   g_sched.global.push_back(t);
@@ -76,15 +87,18 @@ task* global_pop(processor* p, int max) noexcept {
   if (share > n) share = n;
   if (max > 0 && share > max) share = max;
   if (share > static_cast<int>(run_queue::capacity / 2)) share = run_queue::capacity / 2;
-  g_sched.global_size.fetch_sub(share, std::memory_order_relaxed);
   task* first = g_sched.global.pop_front();
+  int moved = 1;
   for (int i = 1; i < share; ++i) {
     task* t = g_sched.global.pop_front();
-    if (!p->ring.push(t)) {
+    if (p->ring.push(t))
+      ++moved;
+    else
       g_sched.global.push_back(t);
-      g_sched.global_size.fetch_add(1, std::memory_order_relaxed);
-    }
   }
+  // [ord global.size] release, after the pushes: any_queued_work() sees each task in one place or
+  // the other
+  g_sched.global_size.fetch_sub(moved, std::memory_order_release);
   return first;
 }
 

@@ -1,20 +1,23 @@
 // Retake: taking a processor from a thread that holds it without using the runtime.
 //
-// Whatever a task does outside the runtime (a busy loop, a blocking read, a page fault), its thread does
-// not touch the processor then, and says so: crit is 0. The monitor may then give the processor to
-// another thread; the task runs on without one and asks for one at its next call into the runtime.
+// Whatever a task does outside the runtime (a busy loop, a blocking read, a page fault), its thread
+// does not touch the processor then, and says so: crit is 0. The monitor may then give the
+// processor to another thread; the task runs on without one and asks for one at its next call into
+// the runtime.
 //
 // [R1] A thread whose crit is 1 and whose steal was 0 after setting it keeps its processor until it
-//      clears crit. This is Dekker's protocol: the thread stores crit and loads steal, the monitor stores
-//      steal and loads crit. The full fence between the thread's two steps is supplied by the monitor:
-//      after membarrier(PRIVATE_EXPEDITED) every running thread has executed one. So entering the runtime
-//      costs a plain store and load (0.4 ns; a locked instruction would cost 6).
+//      clears crit. This is Dekker's protocol: the thread stores crit and loads steal, the monitor
+//      stores steal and loads crit. The full fence between the thread's two steps is supplied by
+//      the monitor: after membarrier(PRIVATE_EXPEDITED) every running thread has executed one. So
+//      entering the runtime costs a plain store and load (0.4 ns; a locked instruction would cost
+//      6).
 //
 // steal:   0 -> 1    monitor wants the processor        1 -> 0    refused by either side
 //          1 -> 2    monitor takes it                   2 -> 3    taken; thread->p is null
-//          0 -> 3    the thread gave it up (begin_blocking)       3 -> 0    the thread looks for another
-// No signal is involved, so no system call of the user's sees EINTR. Without membarrier (Linux before
-// 4.14, some sandboxes) hogs keep their processor; this is logged once at start.
+//          0 -> 3    the thread gave it up (begin_blocking)
+//          3 -> 0    the thread looks for another
+// No signal is involved, so no system call of the user's sees EINTR. Without membarrier (Linux
+// before 4.14, some sandboxes) hogs keep their processor; this is logged once at start.
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -95,8 +98,8 @@ void begin_blocking() noexcept {
 }
 
 bool retake(processor* p, uint32_t seen_tick) noexcept {
-  // One at a time (the monitor and stop_world may meet here): with two, one could take for its own a
-  // `wanted` of the other's, set after it had passed its barrier and looked at crit.
+  // One at a time (the monitor and stop_world may meet here): with two, one could take for its own
+  // a `wanted` of the other's, set after it had passed its barrier and looked at crit.
   static base::spinlock retaking;
   if (!retaking.try_lock()) return false;
   std::lock_guard hold(retaking, std::adopt_lock);
@@ -106,8 +109,7 @@ bool retake(processor* p, uint32_t seen_tick) noexcept {
   if (!th->steal.compare_exchange_strong(expected, wanted)) return false;
   ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
   expected = wanted;
-  if (th->crit.load(std::memory_order_acquire) != 0 ||
-      th->p.load(std::memory_order_relaxed) != p ||
+  if (th->crit.load(std::memory_order_acquire) != 0 || th->p.load(std::memory_order_relaxed) != p ||
       p->tick.load(std::memory_order_relaxed) != seen_tick) {
     th->steal.compare_exchange_strong(expected, keep);
     return false;

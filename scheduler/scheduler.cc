@@ -95,6 +95,7 @@ stack* take_stack(processor* p, stack_class cls) noexcept {
 // The last act for a task that ended, on the context that came next.
 void bury(task* t) noexcept {
   processor* p = self()->p.load(std::memory_order_relaxed);
+  note_task_ended(t->stk, t->ctx.sp);
   put_stack(p, t->stk);
   t->stk = nullptr;
   bool system = t->system;

@@ -83,6 +83,7 @@ void global_push(task* t) noexcept;
 void global_push_list(task_list& list) noexcept;
 task* global_pop(processor* p, int max) noexcept;
 bool has_local_work(const processor* p) noexcept;
+bool any_queued_work() noexcept;  // in the global queue or any ring
 
 // idle.cc: the wake-up protocol.
 void wake_one() noexcept;                       // a task was queued: somebody should look

@@ -12,6 +12,9 @@
 #include "base/check.h"
 #include "base/spinlock.h"
 
+#if WEFT_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 #if WEFT_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
@@ -167,6 +170,20 @@ void release_stack(stack* s) noexcept {
   s->next = pool.free;
   pool.free = s;
   ++pool.free_count;
+}
+
+void note_task_ended([[maybe_unused]] stack* s, [[maybe_unused]] const void* sp) noexcept {
+#if WEFT_ASAN
+  // The next task's frames would meet the red zones of this one's.
+  __asan_unpoison_memory_region(sp, static_cast<size_t>(s->hi - static_cast<const char*>(sp)));
+#endif
+#if WEFT_TSAN
+  // Its record of the calls under way grows by a few entries per task and has room for 65536.
+  if (++s->tsan_runs < 1000) return;
+  s->tsan_runs = 0;
+  __tsan_destroy_fiber(s->tsan_fiber);
+  s->tsan_fiber = __tsan_create_fiber(0);
+#endif
 }
 
 stack* acquire_free_stacks(stack_class cls, int max, int& count) noexcept {

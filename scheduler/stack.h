@@ -29,6 +29,7 @@ struct stack {
   stack_class cls;
 #if WEFT_TSAN
   void* tsan_fiber;
+  int tsan_runs;
 #endif
 };
 
@@ -36,6 +37,10 @@ struct stack {
 // (address space, overcommit) when no memory can be reserved. Thread-safe.
 stack* acquire_stack(stack_class cls) noexcept;
 void release_stack(stack* s) noexcept;
+
+// To be called when a task on `s` has ended, at `sp`, and another context runs. For the sanitizers only: they
+// never see the task's outermost frames return.
+void note_task_ended(stack* s, const void* sp) noexcept;
 
 // A chain of up to `max` free stacks for a processor's cache, without creating any; and back.
 stack* acquire_free_stacks(stack_class cls, int max, int& count) noexcept;

@@ -85,7 +85,8 @@ bool remove_timer(timer& t) noexcept {
     // The function runs under this lock with the timer already unqueued, so holding the lock means
     // that it is not running now.
     std::lock_guard hold(p->timers.lock);
-    if (t.home.load(std::memory_order_relaxed) != p) continue;  // moved when a processor was retired
+    if (t.home.load(std::memory_order_relaxed) != p)
+      continue;  // moved when a processor was retired
     if (t.index == timer::not_queued) return false;
     p->timers.erase(&t);
     return true;

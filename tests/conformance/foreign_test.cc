@@ -158,7 +158,7 @@ WEFT_WORLD_TEST(Foreign, ThreadsAreNotCountedAsTasks) {
 WEFT_WORLD_TEST(Foreign, ManyShortThreads) {
   chan<int> c(0);
   const int n = test::sized(300, 60);
-  auto sum = spawn([c, n] {
+  auto sum = spawn([c] {
     int s = 0;
     for (int i = 0; i < n; ++i) s += *c.recv();
     return s;

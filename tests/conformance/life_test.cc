@@ -64,7 +64,8 @@ TEST(E12_Life, OneRunAtATime) {
 
 TEST(E12_Life, SecondRunLetsTheOthersGoOn) {
   static std::atomic<int> steps{0};
-  static std::atomic<bool> stop{false};
+  static std::atomic<bool> stop;
+  stop = false;
   run([] {
     go([] {
       while (!stop) {

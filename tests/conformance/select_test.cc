@@ -224,10 +224,10 @@ WEFT_WORLD_TEST(E2_Select, S3_Stress) {
   const int n = test::sized(2000, 200);
   wait_group wg;
   for (auto& one : c) {
-    wg.go([one, n] {
+    wg.go([one] {
       for (int i = 0; i < n; ++i) one.send(0);
     });
-    wg.go([one, n] {
+    wg.go([one] {
       for (int i = 0; i < n; ++i) one.recv();
     });
   }

@@ -2,7 +2,9 @@
 // What the model tests expect of an exploration.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <iostream>
+#include <string>
 
 #include "tests/model/explorer.h"
 
@@ -17,12 +19,14 @@ void expect_right(const World& world) {
   std::cout << "    " << o.states << " states\n";
 }
 
-// A mutant: some interleaving must be wrong, or the model could not tell the protocol from a broken one.
+// A mutant: some interleaving must be wrong, and for the expected reason if one is named, or the
+// model could not tell the protocol from a broken one.
 template <class World>
-void expect_wrong(const World& world) {
+void expect_wrong(const World& world, const std::string& why = "") {
   outcome o = explore(world);
   EXPECT_FALSE(o.right) << "the mutant survived " << o.states << " states"
                         << (o.complete ? "" : " (incomplete)");
+  EXPECT_NE(o.why.find(why), std::string::npos) << o.why << " after\n" << o.trace;
   if (std::getenv("WEFT_MODEL_TRACE") != nullptr) std::cout << o.why << " after\n" << o.trace;
 }
 

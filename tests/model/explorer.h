@@ -1,17 +1,17 @@
 #pragma once
 // Explores every interleaving of a small concurrent world.
 //
-// World     a class with the rules: the threads as step machines, what must never hold, what is a good end.
-//           Its `state` is plain bytes, so that states can be copied, hashed and compared.
-// Step      one visible action: what a thread does between two WEFT_STEPs. The explorer takes, in every
-//           state, every step of every thread, and every arrival of a buffered store in memory.
-// Memory    x86-TSO: a plain store waits in its thread's FIFO buffer, where only that thread sees it; a
-//           fence or a locked instruction of the thread empties the buffer. drain() empties another
-//           thread's, which is what membarrier does to each thread at some moment of its call.
-//           The compiler's reorderings are not modelled; the code forbids them with its memory orders.
-// Checked   world.wrong() in every state; fail() inside a step; a state in which nobody can go on must be
-//           done(); and from every state such an end must be reachable, so nobody can be kept busy for
-//           ever by the others' mistakes (lost wake-ups, livelocks).
+// World     a class with the rules: the threads as step machines, what must never hold, what is a
+//           good end. Its `state` is plain bytes, so that states can be copied, hashed, compared.
+// Step      one visible action: what a thread does between two WEFT_STEPs. The explorer takes, in
+//           every state, every step of every thread and every arrival of a buffered store.
+// Memory    x86-TSO: a plain store waits in its thread's FIFO buffer, where only that thread sees
+//           it; a fence or a locked instruction of the thread empties the buffer. drain() empties
+//           another thread's, which membarrier does to each thread at some moment of its call. The
+//           compiler's reorderings are not modelled; the code forbids them with its memory orders.
+// Checked   world.wrong() in every state; fail() inside a step; a state in which nobody can go on
+//           must be done(); and from every state such an end must be reachable, so nobody can be
+//           kept busy for ever by the others' mistakes (lost wake-ups, livelocks).
 // Result    The search is breadth-first: the trace of a violation is a shortest one.
 #include <cstdint>
 #include <cstdlib>
@@ -46,6 +46,7 @@ struct control {
   line_number line[Depth];
 
   void call(uint8_t f) {
+    if (depth == Depth) std::abort();
     function[depth] = f;
     line[depth] = 0;
     ++depth;
@@ -82,7 +83,8 @@ class turn {
   int choice_;
 };
 
-// A step function looks like  void f(state& s, int me, turn& t) { WEFT_CODE(s.of[me].at); … WEFT_END; }
+// A step function looks like  void f(state& s, int me, turn& t) { WEFT_CODE(s.of[me].at); …
+// WEFT_END; }
 // clang-format off
 #define WEFT_CODE(where) auto& at_ = (where); \
   switch (at_.line[at_.depth - 1]) { default: t.fail("no such line"); return; case 0:
@@ -200,11 +202,11 @@ class seen_set {
 // What a World provides:
 //   struct state with tso_memory<…> memory;  static constexpr int threads;
 //   state initial() const;                    every thread's control pushed on its first function
-//   bool live(const state&, int thread) const;               false: the thread has no step (any more)
-//   void run(state&, int thread, turn&) const;               calls the function on top of its control
-//   const char* wrong(const state&) const;                   null, or what is violated
-//   bool done(const state&) const;                           a good end, if nobody can go on
-//   static const char* thread_name(int);
+//   bool live(const state&, int thread) const;               false: the thread has no step (any
+//   more) void run(state&, int thread, turn&) const;               calls the function on top of its
+//   control const char* wrong(const state&) const;                   null, or what is violated bool
+//   done(const state&) const;                           a good end, if nobody can go on static
+//   const char* thread_name(int);
 template <class World>
 class explorer {
  public:

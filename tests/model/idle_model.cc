@@ -1,9 +1,9 @@
 // Model of [I1] in scheduler/idle.cc: queued work and an idle processor always find each other.
 //
-// Two processors, four workers, and threads without a processor that push to the global queue or
-// add a timer. A task, once it runs, may end, hold its processor for ever or make a blocking call. There is
-// no monitor: what it would repair after a while counts as wrong here.
-// Ring slots, `next` slots and descriptors are left out; a ring is its head and tail.
+// Two processors, five workers, and threads without a processor that push to the global queue or
+// add a timer. A task, once it runs, may end, hold its processor for ever or make a blocking call.
+// There is no monitor: what it would repair after a while counts as wrong here. Ring slots, `next`
+// slots and descriptors are left out; a ring is its head and tail.
 #include "tests/model/check.h"
 
 namespace weft::model {
@@ -11,14 +11,21 @@ namespace {
 
 struct idle_rules {
   int procs = 2;
-  enum { runs, returns, sleeps } first = runs;  // worker 0: runs a task on P0, or P0 is idle and worker 0
-                                                // returns from a blocking call, or does not exist yet
-  int ring_pushes = 0;      // by the task that worker 0 runs at first
+  enum {
+    runs,
+    returns,
+    sleeps
+  } first = runs;                 // worker 0: runs a task on P0, or P0 is idle and worker 0
+                                  // returns from a blocking call, or does not exist yet
+  int ring_pushes = 0;            // by the task that worker 0 runs at first
   int global_pushes[2] = {0, 0};  // at once, by each of two threads without a processor
-  bool second_busy = true;  // worker 1 begins on P1, about to look for work; else P1 is idle
-  bool hogs = false;        // tasks may hold their processor for ever
-  bool blocks = false;      // one task may make a blocking call
-  bool timer = false;       // one thread without a processor adds a timer
+  // Worker 1 has P1 and is about to look for work, or inside a task; or P1 is idle.
+  enum { looks, in_task, idle } second = looks;
+  bool third_polls = false;  // worker 2 is about to wait in the poller
+  bool hogs = false;         // tasks may hold their processor for ever
+  bool blocks = false;       // worker 1's first task makes a blocking call
+  bool blocks_for_ever = false;
+  bool timer = false;  // one thread without a processor adds a timer
   // Mutants.
   bool no_pusher_fence = false;
   bool no_leaver_fence = false;
@@ -27,17 +34,40 @@ struct idle_rules {
   bool timer_before_exchange = false;
   bool no_timer_fence = false;
   bool found_without_check = false;
-  bool late_uncount = false;         // wake_one stops counting as spinning outside the lock
+  bool late_uncount = false;  // wake_one stops counting as spinning outside the lock
   bool hand_off_without_scan = false;
-  bool size_before_ring = false;     // global_pop shrinks the size before the tasks are in the ring
+  bool size_before_ring = false;  // global_pop shrinks the size before the tasks are in the ring
 };
 
 class idle_world {
  public:
-  static constexpr int workers = 4, procs = 2, threads = 7;  // at most
+  static constexpr int workers = 5, procs = 2, threads = 8;  // at most
   static constexpr uint8_t none = 9;
-  enum word : int { lock, size, idle, spinning, last_poll, until, timer, head, tail = head + procs, words = tail + procs };
-  enum function : uint8_t { worker_f, found_f, task_f, wake_f, scan_f, global_pop_f, hand_off_f, reacquire_f, pusher_f, timer_f };
+  enum word : int {
+    lock,
+    size,
+    idle,
+    spinning,
+    last_poll,
+    until,
+    timer,
+    head,
+    tail = head + procs,
+    words = tail + procs
+  };
+  enum function : uint8_t {
+    worker_f,
+    found_f,
+    task_f,
+    wake_f,
+    scan_f,
+    global_pop_f,
+    poll_f,
+    hand_off_f,
+    reacquire_f,
+    pusher_f,
+    timer_f
+  };
 
   struct thread {
     control<4> at;
@@ -67,12 +97,13 @@ class idle_world {
     } else {
       put_idle(s, 0, 0);
     }
-    if (rules_.procs == 2 && rules_.second_busy) {
+    if (rules_.procs == 2 && rules_.second != idle_rules::idle) {
       s.of[1].p = 1;
       s.sleeping[1] = 0;
     } else if (rules_.procs == 2) {
       put_idle(s, 1, 1);
     }
+    if (rules_.third_polls) s.sleeping[2] = 0;
     for (int i = 0; i < 2; ++i) {
       if (rules_.global_pushes[i] == 0) continue;
       s.of[workers + i].left = static_cast<uint8_t>(rules_.global_pushes[i]);
@@ -83,11 +114,14 @@ class idle_world {
   }
   bool live(const state& s, int i) const { return !s.of[i].at.ended(); }
   static const char* thread_name(int i) {
-    static constexpr const char* names[] = {"worker 0", "worker 1", "worker 2", "worker 3", "pusher 0", "pusher 1", "timer adder"};
+    static constexpr const char* names[] = {"worker 0", "worker 1", "worker 2", "worker 3",
+                                            "worker 4", "pusher 0", "pusher 1", "timer adder"};
     return names[i];
   }
   static const char* word_name(int i) {
-    static constexpr const char* names[] = {"lock", "global_size", "idle_procs", "spinning", "last_poll", "poll_until", "timer", "head 0", "head 1", "tail 0", "tail 1"};
+    static constexpr const char* names[] = {"lock",      "global_size", "idle_procs", "spinning",
+                                            "last_poll", "poll_until",  "timer",      "head 0",
+                                            "head 1",    "tail 0",      "tail 1"};
     return names[i];
   }
 
@@ -120,6 +154,8 @@ class idle_world {
         return global_pop(s, me, t);
       case reacquire_f:
         return reacquire(s, me, t);
+      case poll_f:
+        return wait_in_poller(s, me, t);
       case hand_off_f:
         return hand_off(s, me, t);
       case pusher_f:
@@ -157,7 +193,7 @@ class idle_world {
     s.memory.store(me, idle, s.memory.load(me, idle) + 1);
     s.memory.store(me, lock, 0);
   }
-  // A thread is created when none is on the list. With four, one of them always comes back to it.
+  // A thread is created when none is on the list. With five, one of them always comes back to it.
   void start_thread(state& s, int p, bool spin, turn& t) const {
     for (uint8_t kind = 1; kind <= 2; ++kind) {
       for (int w = 0; w < workers; ++w) {
@@ -169,12 +205,16 @@ class idle_world {
     }
     t.block();
   }
-  static int ring_size(const state& s, int me, int p) { return s.memory.load(me, tail + p) - s.memory.load(me, head + p); }
+  static int ring_size(const state& s, int me, int p) {
+    return s.memory.load(me, tail + p) - s.memory.load(me, head + p);
+  }
 
   void work(state& s, int me, turn& t) const {
     thread& th = s.of[me];
     WEFT_CODE(th.at)
     if (me == 0 && rules_.first != idle_rules::sleeps) WEFT_CALL(task_f);
+    if (me == 1 && rules_.second == idle_rules::in_task) WEFT_CALL(task_f);
+    if (me == 2 && rules_.third_polls) WEFT_CALL(poll_f);
     for (;;) {
       th.yes = th.got = th.i = th.n = th.timeout = 0;
       if (th.p == none) {
@@ -269,36 +309,43 @@ class idle_world {
         }
       }
 
-      if (rules_.timer_before_exchange) {
-        WEFT_STEP("poller: read the timers");
-        th.timeout = s.memory.load(me, timer) == 0;
-      }
-      WEFT_STEP("poller: last_poll = 0");
-      if (s.memory.exchange(me, last_poll, 0) == 0) continue;
-      if (!rules_.timer_before_exchange) {
-        WEFT_STEP("poller: read the timers");
-        th.timeout = s.memory.load(me, timer) == 0;  // 1: without limit
-      }
-      WEFT_STEP("poller: poll_until = earliest timer");
-      s.memory.exchange(me, until, th.timeout ? 0 : 1);
-      if (!rules_.no_poller_scan) {
-        WEFT_CALL(scan_f);
-        if (th.yes) th.timeout = 0;
-      }
-      WEFT_STEP("poller: wait");
-      WEFT_WAIT_UNLESS(th.timeout == 0 || s.woken);
-      if (th.timeout == 0 && !s.woken && !th.yes) s.due = 1;
-      s.woken = 0;
-      th.timeout = th.yes = 0;
-      WEFT_STEP("poller: poll_until = never");
-      s.memory.store(me, until, 0);
-      WEFT_STEP("poller: last_poll = now");
-      s.memory.exchange(me, last_poll, 1);
-      WEFT_STEP("poller: take an idle processor");
-      WEFT_WAIT_UNLESS(section(s, me));
-      th.p = take_idle(s, me);
-      if (th.p == none) WEFT_CALL(wake_f);
+      WEFT_CALL(poll_f);
     }
+    WEFT_END
+  }
+
+  void wait_in_poller(state& s, int me, turn& t) const {
+    thread& th = s.of[me];
+    WEFT_CODE(th.at)
+    if (rules_.timer_before_exchange) {
+      WEFT_STEP("poller: read the timers");
+      th.timeout = s.memory.load(me, timer) == 0;
+    }
+    WEFT_STEP("poller: last_poll = 0");
+    if (s.memory.exchange(me, last_poll, 0) == 0) WEFT_RETURN;
+    if (!rules_.timer_before_exchange) {
+      WEFT_STEP("poller: read the timers");
+      th.timeout = s.memory.load(me, timer) == 0;  // 1: without limit
+    }
+    WEFT_STEP("poller: poll_until = earliest timer");
+    s.memory.exchange(me, until, th.timeout ? 0 : 1);
+    if (!rules_.no_poller_scan) {
+      WEFT_CALL(scan_f);
+      if (th.yes) th.timeout = 0;
+    }
+    WEFT_STEP("poller: wait");
+    WEFT_WAIT_UNLESS(th.timeout == 0 || s.woken);
+    if (th.timeout == 0 && !s.woken && !th.yes) s.due = 1;
+    s.woken = 0;
+    th.timeout = th.yes = 0;
+    WEFT_STEP("poller: poll_until = never");
+    s.memory.store(me, until, 0);
+    WEFT_STEP("poller: last_poll = now");
+    s.memory.exchange(me, last_poll, 1);
+    WEFT_STEP("poller: take an idle processor");
+    WEFT_WAIT_UNLESS(section(s, me));
+    th.p = take_idle(s, me);
+    if (th.p == none) WEFT_CALL(wake_f);
     WEFT_END
   }
 
@@ -330,7 +377,10 @@ class idle_world {
       WEFT_CALL(wake_f);
     }
     WEFT_STEP("task: ends, holds its processor for ever, or blocks");
-    th.n = static_cast<uint8_t>(t.choose(rules_.blocks && !s.blocked ? 3 : rules_.hogs ? 2 : 1));
+    if (rules_.blocks && me == 1 && !s.blocked)
+      th.n = 2;
+    else
+      th.n = static_cast<uint8_t>(t.choose(rules_.hogs ? 2 : 1));
     if (th.n == 1 && rules_.hogs) {
       s.hogging = static_cast<uint8_t>(s.hogging + 1);
       th.at = {};
@@ -340,6 +390,10 @@ class idle_world {
       s.blocked = 1;
       th.n = 0;
       WEFT_CALL(hand_off_f);
+      if (rules_.blocks_for_ever) {
+        th.at = {};
+        return;
+      }
       WEFT_CALL(reacquire_f);
     }
     th.n = 0;
@@ -508,7 +562,18 @@ idle_rules global_world() {
   return r;
 }
 
-// A thread without a processor pushes two tasks at once, of which a processor may take more than one at once.
+// Two threads without a processor push; everybody else sleeps.
+idle_rules sleeping_world() {
+  idle_rules r = global_world();
+  r.procs = 2;
+  r.first = idle_rules::sleeps;
+  r.second = idle_rules::idle;
+  r.hogs = true;
+  return r;
+}
+
+// A thread without a processor pushes two tasks at once, of which a processor may take more than
+// one at once.
 idle_rules batch_world() {
   idle_rules r;
   r.global_pushes[0] = 2;
@@ -516,10 +581,13 @@ idle_rules batch_world() {
   return r;
 }
 
+// Worker 0's task pushes to its ring, worker 1's blocks, worker 2 already waits in the poller.
 idle_rules blocking_world() {
   idle_rules r;
   r.ring_pushes = 1;
-  r.blocks = r.hogs = true;
+  r.second = idle_rules::in_task;
+  r.third_polls = true;
+  r.blocks = r.blocks_for_ever = r.hogs = true;
   return r;
 }
 
@@ -532,39 +600,38 @@ idle_rules timer_world() {
 TEST(idle_model, ring) {
   idle_rules r = ring_world();
   expect_right(idle_world(r));
-  r.second_busy = false;
+  r.second = idle_rules::idle;
   expect_right(idle_world(r));
-  r.second_busy = true;
+  r.second = idle_rules::looks;
   if (deep()) {
-    r.ring_pushes = 3;
+    r.ring_pushes = 2;
     expect_right(idle_world(r));
   }
 }
 
 TEST(idle_model, global_queue) { expect_right(idle_world(global_world())); }
 
-TEST(idle_model, global_queue_of_two_processors) {
-  idle_rules r = global_world();
-  r.procs = 2;
-  r.first = idle_rules::sleeps;
-  r.second_busy = false;
-  r.hogs = true;
+TEST(idle_model, global_queue_of_two_processors) { expect_right(idle_world(sleeping_world())); }
+
+TEST(idle_model, several_in_the_global_queue) {
+  idle_rules r = batch_world();
+  if (!deep()) r.second = idle_rules::idle;
   expect_right(idle_world(r));
 }
 
-TEST(idle_model, several_in_the_global_queue) { expect_right(idle_world(batch_world())); }
-
 TEST(idle_model, blocking) {
   idle_rules r = blocking_world();
-  r.ring_pushes = 1;
   expect_right(idle_world(r));
+  if (deep()) {
+    r.third_polls = r.hogs = r.blocks_for_ever = false;
+    expect_right(idle_world(r));
+  }
 }
 
 TEST(idle_model, timer) {
   idle_rules r = timer_world();
   expect_right(idle_world(r));
-  r.global_pushes[0] = deep() ? 1 : 0;
-  r.second_busy = false;
+  r.second = idle_rules::idle;
   expect_right(idle_world(r));
 }
 
@@ -589,8 +656,7 @@ TEST(idle_model, mutant_no_second_scan) {
 }
 
 TEST(idle_model, mutant_found_without_check) {
-  idle_rules r = ring_world();
-  r.ring_pushes = 2;
+  idle_rules r = sleeping_world();
   r.found_without_check = true;
   expect_wrong(idle_world(r));
 }
@@ -607,8 +673,8 @@ TEST(idle_model, mutant_no_fence_after_adding_a_timer) {
   expect_wrong(idle_world(r));
 }
 
-// wake_one() that found no processor still counted as a spinner for a moment after it had released the
-// lock; a pusher that relied on it left its task behind.
+// wake_one() that found no processor still counted as a spinner for a moment after it had released
+// the lock; a pusher that relied on it left its task behind.
 TEST(idle_model, mutant_spinner_uncounted_outside_the_lock) {
   idle_rules r = global_world();
   r.late_uncount = true;
@@ -622,7 +688,8 @@ TEST(idle_model, mutant_hand_off_without_scan) {
   expect_wrong(idle_world(r));
 }
 
-// global_pop() shrank the size before its tasks were in the ring: for a moment a scan saw them nowhere.
+// global_pop() shrank the size before its tasks were in the ring: for a moment a scan saw them
+// nowhere.
 TEST(idle_model, mutant_size_shrinks_before_ring_grows) {
   idle_rules r = batch_world();
   r.size_before_ring = true;

@@ -1,10 +1,10 @@
-// Model of [R1] in scheduler/retake.cc: a thread enters and leaves the runtime with plain stores while the
-// monitor, and a thread that stops the world, try to take its processor.
+// Model of [R1] in scheduler/retake.cc: a thread enters and leaves the runtime with plain stores
+// while the monitor, and a thread that stops the world, try to take its processor.
 //
-// Two processors, 1 and 2. The hog's task enters the runtime some times; inside it may switch to another
-// task or begin a blocking call. The others want processor 1, which the hog holds at first; who takes it
-// puts it on the idle list, from where the hog and a second worker acquire. "Uses P" is any access to data
-// that belongs to the processor's holder.
+// Two processors, 1 and 2. The hog's task enters the runtime some times; inside it may switch to
+// another task or begin a blocking call. The others want processor 1, which the hog holds at first;
+// who takes it puts it on the idle list, from where the hog and a second worker acquire. "Uses P"
+// is any access to data that belongs to the processor's holder.
 #include "tests/model/check.h"
 
 namespace weft::model {
@@ -13,19 +13,19 @@ namespace {
 enum steal_value { keep, wanted, taking, gone };
 
 struct retake_rules {
-  int rounds = 2;       // entries into the runtime
+  int rounds = 2;            // entries into the runtime
   int attempts[2] = {2, 1};  // of the monitor and of the stopper
   // Variants and mutants.
   bool no_membarrier = false;
-  bool crit_first = false;          // crit is read before steal is set
+  bool crit_first = false;  // crit is read before steal is set
   bool tick_unchecked = false;
   bool holder_unchecked = false;
-  bool retakes_overlap = false;     // two threads may be inside retake() at once
-  bool early_gone = false;          // begin_blocking sets steal before it releases the processor
-  bool late_gone = false;           // begin_blocking clears crit before it sets steal
-  bool early_leave = false;         // begin_blocking clears crit before it releases the processor
+  bool retakes_overlap = false;  // two threads may be inside retake() at once
+  bool early_gone = false;       // begin_blocking sets steal before it releases the processor
+  bool late_gone = false;        // begin_blocking clears crit before it sets steal
+  bool early_leave = false;      // begin_blocking clears crit before it releases the processor
   bool enter_ignores_wanted = false;
-  bool plain_take = false;          // taking is stored, not compared and set
+  bool plain_take = false;  // taking is stored, not compared and set
 };
 
 class retake_world {
@@ -241,7 +241,8 @@ class retake_world {
         continue;
       }
       WEFT_STEP("retake: wanted -> taking");
-      if (rules_.plain_take) s.memory.exchange(me, steal, taking);
+      if (rules_.plain_take)
+        s.memory.exchange(me, steal, taking);
       else if (!s.memory.cas(me, steal, wanted, taking)) {
         if (!rules_.retakes_overlap) s.retaking = 0;
         continue;
@@ -290,8 +291,8 @@ TEST(retake_model, enter_leave_and_block) {
   expect_right(retake_world(r));
 }
 
-// Nobody acts on `gone` but the thread that wrote it, and a retaker that finds crit clear finds the P
-// released: of the three stores of begin_blocking only "release before crit = 0" matters.
+// Nobody acts on `gone` but the thread that wrote it, and a retaker that finds crit clear finds the
+// P released: of the three stores of begin_blocking only "release before crit = 0" matters.
 TEST(retake_model, place_of_gone_is_free) {
   retake_rules r;
   r.early_gone = true;
@@ -343,8 +344,8 @@ TEST(retake_model, mutant_taking_is_a_plain_store) {
   expect_wrong(retake_world(r));
 }
 
-// The monitor checked crit, the thread refused it and came back, the stopper set `wanted` anew, and the
-// monitor took that for its own.
+// The monitor checked crit, the thread refused it and came back, the stopper set `wanted` anew, and
+// the monitor took that for its own.
 TEST(retake_model, mutant_two_retakes_at_once) {
   retake_rules r;
   r.retakes_overlap = true;

@@ -28,8 +28,8 @@ TEST(WorldChanges, RunAgainAndAgain) {
       wait_group wg;
       std::atomic<int> n{0};
       for (uint32_t i = 0; i < 10; ++i) {
-        wg.go([&, i] {
-          if (i % 3 == 0) this_task::sleep_for(std::chrono::microseconds(random() % 100));
+        wg.go([&, i, pause = random() % 100] {
+          if (i % 3 == 0) this_task::sleep_for(std::chrono::microseconds(pause));
           ++n;
         });
       }
@@ -43,8 +43,10 @@ TEST(WorldChanges, RunAgainAndAgain) {
 
 // A pipeline that no single run() finishes; each gets a little further.
 TEST(WorldChanges, TasksSurviveManyRuns) {
-  static chan<int> in(0);
-  static chan<int> out(0);
+  static chan<int> in;
+  static chan<int> out;
+  in = chan<int>(0);
+  out = chan<int>(0);
   const int n = test::sized(500, 100);
   run([] {
     go([] {

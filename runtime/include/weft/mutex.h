@@ -14,12 +14,13 @@ class sleep_queue {
  public:
   enum class outcome : uint8_t { token, late_token, expired };
 
-  // Takes a token or parks until one is handed over. When `deadline_ns` (CLOCK_MONOTONIC) passes first,
-  // give_up(owner) is asked under the queue's lock: true ends the wait, false means that a token is on its
-  // way to this waiter, which then waits for it at the head of the queue.
+  // Takes a token or parks until one is handed over. When `deadline_ns` (CLOCK_MONOTONIC) passes
+  // first, give_up(owner) is asked under the queue's lock: true ends the wait, false means that a
+  // token is on its way to this waiter, which then waits for it at the head of the queue.
   outcome acquire(bool lifo, uint8_t reason, void* owner, int64_t deadline_ns,
                   bool (*give_up)(void* owner)) noexcept;
-  // Hands a token to the first waiter, or keeps it. `handoff`: the waiter runs at once in our place.
+  // Hands a token to the first waiter, or keeps it. `handoff`: the waiter runs at once in our
+  // place.
   void release(bool handoff) noexcept;
 
  private:
@@ -30,12 +31,14 @@ class sleep_queue {
 
 }  // namespace detail
 
-// Not recursive. Any task or thread may unlock it. Meets Lockable and TimedLockable: use std::lock_guard,
-// std::unique_lock, std::scoped_lock. A task that waits is parked ("sync.Mutex.Lock"), a thread blocks.
+// Not recursive. Any task or thread may unlock it. Meets Lockable and TimedLockable: use
+// std::lock_guard, std::unique_lock, std::scoped_lock. A task that waits is parked
+// ("sync.Mutex.Lock"), a thread blocks.
 //
-// Normal mode: waiters queue in FIFO order, but one that wakes competes with newcomers, which already run
-// and usually win. Starvation mode, once a waiter has waited more than 1 ms: unlock hands the mutex to the
-// first waiter and newcomers queue; it ends when the owner waited less than 1 ms or was the last.
+// Normal mode: waiters queue in FIFO order, but one that wakes competes with newcomers, which
+// already run and usually win. Starvation mode, once a waiter has waited more than 1 ms: unlock
+// hands the mutex to the first waiter and newcomers queue; it ends when the owner waited less than
+// 1 ms or was the last.
 class mutex {
  public:
   constexpr mutex() noexcept = default;
@@ -43,7 +46,8 @@ class mutex {
 
   void lock() {
     int32_t unlocked = 0;
-    if (!state_.compare_exchange_strong(unlocked, locked_bit, std::memory_order_acquire)) lock_slow();
+    if (!state_.compare_exchange_strong(unlocked, locked_bit, std::memory_order_acquire))
+      lock_slow();
   }
   // False if it is locked or reserved for a starving waiter. Never waits, never fails spuriously.
   bool try_lock() noexcept;

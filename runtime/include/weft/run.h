@@ -34,6 +34,7 @@ int run(const options& o, F&& main) {
                 "main must return int or void");
   int status = 0;
   auto body = [&status, fn = std::decay_t<F>(std::forward<F>(main))]() mutable {
+    static_cast<void>(status);  // clang warns of the capture when main returns void
     if constexpr (std::is_void_v<result_type>)
       std::invoke(fn);
     else

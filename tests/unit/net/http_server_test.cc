@@ -52,16 +52,19 @@ bool has(const std::string& text, std::string_view part) {
 // A server with a few handlers, running in a task.
 class running {
  public:
-  explicit running(const server_options& options = {})
-      : server_(mux_ = std::make_unique<mux>(), routes(*mux_), options) {
-    start();
+  explicit running(const server_options& options = {}) : server_(mux_, options) {
+    add_routes();
+    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
+    where_ = l.local_address().to_string();
+    serving_ = spawn([this, l = std::move(l)]() mutable { server_.serve(std::move(l)); });
+    EXPECT_TRUE(eventually([this] { return !server_.addresses().empty(); }));
   }
   ~running() {
-    server().close();
+    server_.close();
     serving_.join();
   }
 
-  http::server& server() { return server_.value; }
+  http::server& server() { return server_; }
   net::tcp_conn connect() { return net::dial(where_, far()); }
   const std::string& where() const { return where_; }
   bool shutdown(net::time_point deadline = far()) { return server().shutdown(deadline); }
@@ -71,12 +74,8 @@ class running {
   int in_gate() const { return waiting_.load(); }
 
  private:
-  struct made {
-    made(std::unique_ptr<mux>& m, int, const server_options& o) : value(*m, o) {}
-    http::server value;
-  };
-
-  int routes(mux& m) {
+  void add_routes() {
+    mux& m = mux_;
     m.handle("GET /hello", [](response_writer& w, request&) { w.write("hello"); });
     m.handle("POST /echo",
              [](response_writer& w, request& r) { w.write(r.read_all().value()); });
@@ -94,17 +93,10 @@ class running {
         if (!w.write(piece)) return;
       }
     });
-    return 0;
   }
 
-  void start() {
-    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
-    where_ = l.local_address().to_string();
-    serving_ = spawn([this, l = std::move(l)]() mutable { server().serve(std::move(l)); });
-  }
-
-  std::unique_ptr<mux> mux_;
-  made server_;
+  mux mux_;
+  http::server server_;
   std::string where_;
   join_handle<void> serving_;
   std::atomic<bool> gate_{false};

@@ -65,6 +65,7 @@ TEST(Events, SchedulerReportsOnlyLegalChanges) {
     std::atomic<int> changes{0}, illegal{0}, begun{0}, ended{0};
   };
   static tally t;
+  for (auto* n : {&t.changes, &t.illegal, &t.begun, &t.ended}) *n = 0;
   auto sink = [](const event& e, void*) noexcept {
     auto from = static_cast<sched::task_status>((e.b >> 16) & 0xff);
     auto to = static_cast<sched::task_status>((e.b >> 8) & 0xff);
