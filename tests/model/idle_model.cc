@@ -11,12 +11,9 @@ namespace {
 
 struct idle_rules {
   int procs = 2;
-  enum {
-    runs,
-    returns,
-    sleeps
-  } first = runs;                 // worker 0: runs a task on P0, or P0 is idle and worker 0
-                                  // returns from a blocking call, or does not exist yet
+  // Worker 0 runs a task on P0; or P0 is idle, and worker 0 returns from a blocking call or does
+  // not exist yet.
+  enum { runs, returns, sleeps } first = runs;
   int ring_pushes = 0;            // by the task that worker 0 runs at first
   int global_pushes[2] = {0, 0};  // at once, by each of two threads without a processor
   // Worker 1 has P1 and is about to look for work, or inside a task; or P1 is idle.
@@ -623,7 +620,7 @@ TEST(idle_model, blocking) {
   idle_rules r = blocking_world();
   expect_right(idle_world(r));
   if (deep()) {
-    r.third_polls = r.hogs = r.blocks_for_ever = false;
+    r.hogs = r.blocks_for_ever = false;
     expect_right(idle_world(r));
   }
 }
