@@ -14,9 +14,7 @@
 namespace weft::net {
 namespace {
 
-error_code invalid() noexcept {
-  return make_error_code(boost::system::errc::invalid_argument);
-}
+error_code invalid() noexcept { return make_error_code(boost::system::errc::invalid_argument); }
 
 bool parse_number(std::string_view text, std::uint32_t max, std::uint32_t& value) noexcept {
   if (text.empty() || text[0] < '0' || text[0] > '9') return false;
@@ -219,7 +217,8 @@ result<std::vector<address>> resolve(std::string_view host_and_port) {
   if (parse_number(hp->port, 65535, port)) {
     if (address a = numeric(hp->host, static_cast<std::uint16_t>(port)); !a.empty())
       return std::vector<address>{a};
-  } else if (hp->port.find_first_not_of("0123456789") == std::string_view::npos && !hp->port.empty()) {
+  } else if (hp->port.find_first_not_of("0123456789") == std::string_view::npos &&
+             !hp->port.empty()) {
     return resolver_error(EAI_SERVICE, 0);  // getaddrinfo(3) would take it modulo 65536
   }
   const std::string host(hp->host), service(hp->port);

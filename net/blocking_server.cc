@@ -1,8 +1,8 @@
 // One thread accepts, one thread per connection serves; nothing here parks or needs a processor.
 //
-// The accept thread alone starts connection threads and joins them: a thread that ends puts itself on the
-// list of finished ones and rings the eventfd. So no thread is ever detached, and stop() leaves nothing
-// behind.
+// The accept thread alone starts connection threads and joins them: a thread that ends puts itself
+// on the list of finished ones and rings the eventfd. So no thread is ever detached, and stop()
+// leaves nothing behind.
 #include "net/blocking_server.h"
 
 #include <fcntl.h>
@@ -99,7 +99,8 @@ class thread_transport final : public http::detail::transport {
     for (;;) {
       int timeout = -1;
       if (deadline != no_deadline) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now());
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now());
         if (left.count() <= 0) return errc::deadline_exceeded;
         timeout = static_cast<int>(std::min<std::int64_t>(left.count(), 1'000'000'000));
       }

@@ -10,15 +10,15 @@
 namespace weft::net {
 
 struct blocking_server_options {
-  int max_connections = 16;             // each has a thread; further ones are answered 503
+  int max_connections = 16;               // each has a thread; further ones are answered 503
   const char* thread_name = "weft-http";  // at most 15 characters
   http::server_options http;
 };
 
 class blocking_server {
  public:
-  // Listens on `address` ("host:port" or "unix:/path") and starts to serve. A Unix socket is made with
-  // mode 0600; a file of that name that is a socket nobody listens on is replaced. Throws
+  // Listens on `address` ("host:port" or "unix:/path") and starts to serve. A Unix socket is made
+  // with mode 0600; a file of that name that is a socket nobody listens on is replaced. Throws
   // weft::system_error naming an address that does not work, std::invalid_argument for bad options.
   blocking_server(http::handler h, std::string_view address,
                   const blocking_server_options& options = {});

@@ -1,8 +1,9 @@
 // The descriptor protocol: who may use a file descriptor, who waits on it, and who wakes whom.
 //
-// Words      use: the span of one operation. word: the readiness word of one direction. waiter: what a
-//            word holds while somebody waits, a parked task or a starter. kick: to end a wait without
-//            readiness, so that the waiter looks at `closed` and its deadline again.
+// Words      use: the span of one operation. word: the readiness word of one direction. waiter:
+// what a
+//            word holds while somebody waits, a parked task or a starter. kick: to end a wait
+//            without readiness, so that the waiter looks at `closed` and its deadline again.
 // Word       FROM     -> TO       cause
 //             idle     -> ready    edge from the poller, or a user gives readiness back
 //             ready    -> idle     a user takes the readiness, before it does the operation
@@ -10,22 +11,33 @@
 //             intent   -> ready    edge;  -> idle  kick, or the user changed its mind
 //             intent   -> waiting  the park's commit step, on the scheduler's side
 //             idle     -> waiting  a starter is armed
-//             waiting  -> ready    edge;  -> idle  kick. Whoever does it owns the waiter and runs it.
+//             waiting  -> ready    edge;  -> idle  kick. Whoever does it owns the waiter and runs
+//             it.
 // Invariants [D1] A waiter is run exactly once: by the winner of the exchange out of `waiting`.
-//            [D2] Edges are not lost: readiness is taken before the operation, so one that arrives during
+//            [D2] Edges are not lost: readiness is taken before the operation, so one that arrives
+//            during
 //                 it stays in the word.
-//            [D3] close and deadlines are not lost: both are stored before the word is kicked, and a user
-//                 looks at both after `intent` (or `waiting` for a starter) is visible. One sees the other.
-//            [D4] A word changes only for the generation that it carries, so an event of an earlier life,
+//            [D3] close and deadlines are not lost: both are stored before the word is kicked, and
+//            a user
+//                 looks at both after `intent` (or `waiting` for a starter) is visible. One sees
+//                 the other.
+//            [D4] A word changes only for the generation that it carries, so an event of an earlier
+//            life,
 //                 of a recycled fd number or of a duplicate that outlived close() reaches nobody.
-//            [D5] The fd is open while there are users; it is closed once, by whoever makes the state
-//                 "closed, no users". The record returns to the pool after that and after destroy().
-// Deadlines  A store, if the timer is due no later than the new deadline. The timer then fires early, finds
-//            what the deadlines are now and links itself anew. A stale expiry cannot do harm: expire()
-//            exchanges the very value that it found passed for `expired`, and fails if it was moved.
-// Not done   Consuming readiness after the operation: an edge between the two would be lost or need a tick
-//            count as in tokio. A waiter that trusts its waker's reason: every wake is a hint, and the
-//            woken task looks at the facts, which also covers deadlines moved between wake and run.
+//            [D5] The fd is open while there are users; it is closed once, by whoever makes the
+//            state
+//                 "closed, no users". The record returns to the pool after that and after
+//                 destroy().
+// Deadlines  A store, if the timer is due no later than the new deadline. The timer then fires
+// early, finds
+//            what the deadlines are now and links itself anew. A stale expiry cannot do harm:
+//            expire() exchanges the very value that it found passed for `expired`, and fails if it
+//            was moved.
+// Not done   Consuming readiness after the operation: an edge between the two would be lost or need
+// a tick
+//            count as in tokio. A waiter that trusts its waker's reason: every wake is a hint, and
+//            the woken task looks at the facts, which also covers deadlines moved between wake and
+//            run.
 // Locks      timer_lock_ -> the scheduler's timer heap. queue_lock_ is a leaf, released by park.
 #include "net/descriptor.h"
 
@@ -221,8 +233,8 @@ void descriptor::drop_user(uint64_t bits, bool inside_scheduler) noexcept {
     }
     to = (s & ~bits) - users_one;
     // [ord desc.state] release: the next holder, or whoever closes, sees this use's effects
-  } while (!state_.compare_exchange_weak(s, to, std::memory_order_acq_rel,
-                                         std::memory_order_relaxed));
+  } while (
+      !state_.compare_exchange_weak(s, to, std::memory_order_acq_rel, std::memory_order_relaxed));
   if ((to & closed_bit) != 0 && to / users_one == 0) close_fd(inside_scheduler);
 }
 
@@ -231,8 +243,8 @@ bool descriptor::close() noexcept {
   uint64_t s = state_.load(std::memory_order_relaxed);
   do {
     if ((s & closed_bit) != 0) return false;
-  } while (!state_.compare_exchange_weak(s, (s | closed_bit) + users_one,
-                                         std::memory_order_seq_cst, std::memory_order_relaxed));
+  } while (!state_.compare_exchange_weak(s, (s | closed_bit) + users_one, std::memory_order_seq_cst,
+                                         std::memory_order_relaxed));
   const uint64_t g = generation();
   kick(direction::in, g);
   kick(direction::out, g);
@@ -313,10 +325,9 @@ error_code descriptor::wait(direction d) noexcept {
 
 void descriptor::set_ready(direction d) noexcept {
   uint64_t w = word_[index(d)].load(std::memory_order_relaxed);
-  while (payload(w) == idle_word &&
-         !word_[index(d)].compare_exchange_weak(w, with_payload(w, ready_word),
-                                                std::memory_order_acq_rel,
-                                                std::memory_order_relaxed)) {
+  while (payload(w) == idle_word && !word_[index(d)].compare_exchange_weak(
+                                        w, with_payload(w, ready_word), std::memory_order_acq_rel,
+                                        std::memory_order_relaxed)) {
   }
 }
 
@@ -324,8 +335,7 @@ bool descriptor::take_ready(direction d) noexcept {
   uint64_t w = word_[index(d)].load(std::memory_order_relaxed);
   while (payload(w) == ready_word) {
     if (word_[index(d)].compare_exchange_weak(w, with_payload(w, idle_word),
-                                              std::memory_order_acq_rel,
-                                              std::memory_order_relaxed))
+                                              std::memory_order_acq_rel, std::memory_order_relaxed))
       return true;
   }
   return false;
@@ -334,8 +344,7 @@ bool descriptor::take_ready(direction d) noexcept {
 bool descriptor::arm(starter* s) noexcept {
   const uint64_t g = generation();
   std::atomic<uint64_t>& word = word_[index(direction::in)];
-  const uint64_t waiting =
-      g << generation_shift | reinterpret_cast<uintptr_t>(s) | starter_mark;
+  const uint64_t waiting = g << generation_shift | reinterpret_cast<uintptr_t>(s) | starter_mark;
   for (;;) {
     if (check(direction::in)) return false;
     uint64_t w = word.load(std::memory_order_relaxed);
@@ -343,8 +352,8 @@ bool descriptor::arm(starter* s) noexcept {
     WEFT_CHECK(payload(w) == idle_word);
     if (word.compare_exchange_strong(w, waiting, std::memory_order_seq_cst)) break;
   }
-  // The record may be in its next life by now. Then check() speaks of that one, and a kick of the old
-  // generation does nothing.
+  // The record may be in its next life by now. Then check() speaks of that one, and a kick of the
+  // old generation does nothing.
   if (check(direction::in)) kick(direction::in, g);  // [D3]
   return true;
 }

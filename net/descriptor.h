@@ -1,6 +1,6 @@
 #pragma once
-// A file descriptor that tasks wait on: the protocol between its users, the poller, deadlines and close.
-// descriptor.cc has the design.
+// A file descriptor that tasks wait on: the protocol between its users, the poller, deadlines and
+// close. descriptor.cc has the design.
 #include <weft/result.h>
 
 #include <atomic>
@@ -18,8 +18,8 @@ class io_poller;
 
 enum class direction : uint8_t { in = 0, out = 1 };
 
-// A function that gets a fresh task when a descriptor becomes readable, in place of a parked one. Lives
-// as long as it is armed; `next` belongs to the poller.
+// A function that gets a fresh task when a descriptor becomes readable, in place of a parked one.
+// Lives as long as it is armed; `next` belongs to the poller.
 struct alignas(8) starter {
   void (*start)(void* arg) = nullptr;
   void* arg = nullptr;
@@ -33,29 +33,32 @@ inline constexpr uint32_t watch_stream = 0x1 | 0x4 | 0x2000;  // IN | OUT | RDHU
 // No deadline. Deadlines are CLOCK_MONOTONIC nanoseconds.
 inline constexpr int64_t no_deadline = 0;
 
-// Records come from a pool and are never unmapped, so that an event which the kernel reported for an
-// earlier life of the record is recognised by its generation and dropped.
+// Records come from a pool and are never unmapped, so that an event which the kernel reported for
+// an earlier life of the record is recognised by its generation and dropped.
 class alignas(64) descriptor {
  public:
   struct options {
     uint32_t watch = watch_stream;
-    bool merged = false;          // all events count as `in`; take_events() tells which
+    bool merged = false;            // all events count as `in`; take_events() tells which
     bool writable_at_start = true;  // false while a connect() is under way
   };
 
-  // Takes `fd` over (non-blocking already) and registers it with the poller, which is started if need
-  // be. On an error fd is left open and the caller's. The caller holds the handle: destroy() ends it.
+  // Takes `fd` over (non-blocking already) and registers it with the poller, which is started if
+  // need be. On an error fd is left open and the caller's. The caller holds the handle: destroy()
+  // ends it.
   static result<descriptor*> open(int fd, const options& o) noexcept;
 
-  // Marks the descriptor closed and wakes everybody who waits on it with errc::closed. The fd is closed
-  // when the last user has left, which is at once if nobody uses it. False if it was closed already.
+  // Marks the descriptor closed and wakes everybody who waits on it with errc::closed. The fd is
+  // closed when the last user has left, which is at once if nobody uses it. False if it was closed
+  // already.
   bool close() noexcept;
 
   // close() and the end of the handle. Nobody may use the handle any more; users inside a call may.
   void destroy() noexcept;
 
-  // A use of the fd: between enter() and leave() it stays open. The form with a direction also waits its
-  // turn: one reader and one writer at a time, first come, first served. errc::closed after close().
+  // A use of the fd: between enter() and leave() it stays open. The form with a direction also
+  // waits its turn: one reader and one writer at a time, first come, first served. errc::closed
+  // after close().
   error_code enter() noexcept;
   void leave() noexcept;
   error_code enter(direction d) noexcept;
@@ -84,7 +87,8 @@ class alignas(64) descriptor {
     return payload(word_[index(d)].load(std::memory_order_acquire)) == ready_word;
   }
 
-  // The peer has closed its side, reset, or an error is pending: reads are to be tried until they say so.
+  // The peer has closed its side, reset, or an error is pending: reads are to be tried until they
+  // say so.
   bool hung_up() const noexcept { return hung_up_.load(std::memory_order_acquire); }
 
   // merged only: the events that arrived since the last call.
@@ -92,19 +96,21 @@ class alignas(64) descriptor {
 
   // -- any time while the handle lives
 
-  // Absolute deadline for pending and later calls; no_deadline clears. One that has passed fails them
-  // at once, and so do all calls until it is moved.
+  // Absolute deadline for pending and later calls; no_deadline clears. One that has passed fails
+  // them at once, and so do all calls until it is moved.
   void set_deadline(direction d, int64_t when_ns) noexcept;
 
-  // Has `s` started in a new task as soon as the descriptor is readable, was closed, or its `in` deadline
-  // has passed: exactly once. False if one of these holds already; then the caller goes on itself. After
-  // true the descriptor may be gone: whatever `s` stands for belongs to the new task.
+  // Has `s` started in a new task as soon as the descriptor is readable, was closed, or its `in`
+  // deadline has passed: exactly once. False if one of these holds already; then the caller goes on
+  // itself. After true the descriptor may be gone: whatever `s` stands for belongs to the new task.
   bool arm(starter* s) noexcept;
 
-  // Ends a wait or starts an armed starter without a reason: whoever it is looks at the facts again.
+  // Ends a wait or starts an armed starter without a reason: whoever it is looks at the facts
+  // again.
   void nudge(direction d) noexcept { kick(d, generation()); }
 
-  // Before close, close(2) is preceded by an explicit deregistration: the fd may have been duplicated.
+  // Before close, close(2) is preceded by an explicit deregistration: the fd may have been
+  // duplicated.
   void may_be_shared() noexcept { shared_.store(true, std::memory_order_relaxed); }
 
   // -- the poller's side
@@ -116,8 +122,8 @@ class alignas(64) descriptor {
   // Inside poll(): delivers `events` to the life that `tag` names; tasks to run go to `out`.
   static void deliver(uint64_t tag, uint32_t events, sched::task_list& out) noexcept;
 
-  // Inside poll(): if the tag names the present life and it is open, renew(fd, watch, poller) while the fd
-  // cannot be closed.
+  // Inside poll(): if the tag names the present life and it is open, renew(fd, watch, poller) while
+  // the fd cannot be closed.
   static void renew(uint64_t tag, void (*again)(io_poller&, int fd, uint64_t tag, uint32_t watch),
                     io_poller& poller) noexcept;
 
@@ -217,8 +223,8 @@ class descriptor_use {
   bool locked_ = false;
 };
 
-// steady_clock and the descriptor's nanoseconds. The epoch (a default-constructed time_point) and max()
-// both mean none.
+// steady_clock and the descriptor's nanoseconds. The epoch (a default-constructed time_point) and
+// max() both mean none.
 inline int64_t deadline_ns(std::chrono::steady_clock::time_point t) noexcept {
   if (t == std::chrono::steady_clock::time_point::max()) return no_deadline;
   auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();

@@ -9,8 +9,8 @@
 
 namespace weft::net {
 
-// Stacks of free blocks, one per processor as far as the shards go: the block that was given back last is
-// the one whose bytes are still in this core's cache.
+// Stacks of free blocks, one per processor as far as the shards go: the block that was given back
+// last is the one whose bytes are still in this core's cache.
 class block_pool final : public http::detail::buffer_pool {
  public:
   block_pool() = default;

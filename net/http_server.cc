@@ -1,15 +1,22 @@
 // The HTTP server: connections that are tasks only while they have something to do.
 //
-// Life       accept -> client (a few hundred bytes) armed with a starter -> bytes arrive -> the poller makes a
-//            task of run() -> requests are served until the input is empty -> armed again, the task ends.
-// Ownership  The task owns the client while it runs, the armed starter does between; exactly one of them
-//            exists [D1 of descriptor.cc]. The list refers to all clients; a client leaves it, under the
-//            lock, before it dies, so whoever holds the lock may touch any of them.
-// Deadline   While armed, the descriptor's read deadline is the connection's head or idle clock. When it
+// Life       accept -> client (a few hundred bytes) armed with a starter -> bytes arrive -> the
+// poller makes a
+//            task of run() -> requests are served until the input is empty -> armed again, the task
+//            ends.
+// Ownership  The task owns the client while it runs, the armed starter does between; exactly one of
+// them
+//            exists [D1 of descriptor.cc]. The list refers to all clients; a client leaves it,
+//            under the lock, before it dies, so whoever holds the lock may touch any of them.
+// Deadline   While armed, the descriptor's read deadline is the connection's head or idle clock.
+// When it
 //            passes, the starter runs too, and run() sees that the time is over.
-// Shutdown   A client about to be armed sees `stopping` and goes on to close. One that missed it is armed
-//            soon after: shutdown() nudges those that are idle, again and again until they are gone.
-// Not done   A parked task per idle connection: 8 KB each, and a cold stack page per wake. A lock or list
+// Shutdown   A client about to be armed sees `stopping` and goes on to close. One that missed it is
+// armed
+//            soon after: shutdown() nudges those that are idle, again and again until they are
+//            gone.
+// Not done   A parked task per idle connection: 8 KB each, and a cold stack page per wake. A lock
+// or list
 //            operation per request: states are per client, and stats() walks.
 #include <sys/socket.h>
 #include <weft/condition_variable.h>
@@ -133,7 +140,8 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
       }
     }
 
-    // True if the starter took over, and the client may be gone; false if there is something to do at once.
+    // True if the starter took over, and the client may be gone; false if there is something to do
+    // at once.
     bool arm_or_go_on() {
       const bool idle = http.is_idle();
       if (idle && owner->stopping.load(std::memory_order_relaxed)) return false;
@@ -196,7 +204,8 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
     if (!c->arm_or_go_on()) go([c] { c->serve_turn(); });
   }
 
-  // The accept loop. Returns when the listener is closed, by shutdown after its queue has been taken.
+  // The accept loop. Returns when the listener is closed, by shutdown after its queue has been
+  // taken.
   void accept_from(net::tcp_listener& listener, uintptr_t created_by) {
     for (int in_turn = 0;; ++in_turn) {
       if (in_turn == accepts_per_turn) {

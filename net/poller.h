@@ -13,15 +13,16 @@ namespace weft::net {
 
 class io_poller : public sched::poller {
  public:
-  // Registers `fd` for edges of `watch`, once for its life; each edge goes to descriptor::deliver(tag).
-  // What is ready already counts as an edge. EPERM: the kind of file is always ready.
+  // Registers `fd` for edges of `watch`, once for its life; each edge goes to
+  // descriptor::deliver(tag). What is ready already counts as an edge. EPERM: the kind of file is
+  // always ready.
   virtual error_code add(int fd, uint64_t tag, uint32_t watch) noexcept = 0;
 
   // The fd is about to be closed. `shared`: a duplicate may keep the open file alive.
   virtual void remove(int fd, uint64_t tag, bool shared) noexcept = 0;
 
-  // Has a starter run in a new task without an edge. Any thread, also inside the scheduler; not inside
-  // poll().
+  // Has a starter run in a new task without an edge. Any thread, also inside the scheduler; not
+  // inside poll().
   void start_soon(starter* s) noexcept;
 
   bool has_waiters() const noexcept final {
@@ -36,7 +37,8 @@ class io_poller : public sched::poller {
   // Opens the eventfd behind wake().
   error_code open_wake() noexcept;
   int wake_fd() const noexcept { return wake_fd_; }
-  // Only a thread that waits may take a wake-up: a passing poll(0) would take it from the one it is for.
+  // Only a thread that waits may take a wake-up: a passing poll(0) would take it from the one it is
+  // for.
   void take_wake() noexcept;
 
   // Moves the starters of start_soon() to `out` as tasks.
@@ -57,8 +59,8 @@ class io_poller : public sched::poller {
 io_poller* make_epoll_poller(std::string& why) noexcept;
 io_poller* make_uring_poller(std::string& why) noexcept;
 
-// The process's poller; chosen and handed to the scheduler at the first call. Thread-safe. The first call
-// must not be inside a critical section.
+// The process's poller; chosen and handed to the scheduler at the first call. Thread-safe. The
+// first call must not be inside a critical section.
 io_poller& ensure_poller() noexcept;
 
 // "epoll" or "uring", and why it is that one, once chosen ("" before).

@@ -1,8 +1,8 @@
 // What both pollers share, and the choice between them.
 //
-// epoll is the default for sockets: a loopback echo gained 5 to 14 % from a ring at 64 connections and
-// nothing at one, and containers often forbid rings. WEFT_IO=uring asks for one; if the kernel refuses,
-// epoll serves and one line says why.
+// epoll is the default for sockets: a loopback echo gained 5 to 14 % from a ring at 64 connections
+// and nothing at one, and containers often forbid rings. WEFT_IO=uring asks for one; if the kernel
+// refuses, epoll serves and one line says why.
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -67,7 +67,8 @@ void io_poller::take_wake() noexcept {
   uint64_t count = 0;
   while (::read(wake_fd_, &count, sizeof count) < 0 && errno == EINTR) {
   }
-  // [ord poller.wake] After the read: a wake() from here on writes again, one before is seen by now.
+  // [ord poller.wake] After the read: a wake() from here on writes again, one before is seen by
+  // now.
   wake_sent_.exchange(false, std::memory_order_acq_rel);
 }
 

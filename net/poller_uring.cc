@@ -1,14 +1,16 @@
 // The poller on io_uring: one ring, each fd registered once by a multishot poll request.
 //
-// The ring is set up with COOP_TASKRUN and without SINGLE_ISSUER, because any thread registers and any
-// thread reaps. Submission and reaping each have a lock, held for a system call at most; waiting holds
-// none. A thread waits with ppoll(2) on the ring's fd and the eventfd rather than in io_uring_enter(2):
-// a poll request completes in the context of the thread that submitted it, so an eventfd watched through
-// the ring would wake late if that thread computes; watched beside the ring it always wakes at once.
+// The ring is set up with COOP_TASKRUN and without SINGLE_ISSUER, because any thread registers and
+// any thread reaps. Submission and reaping each have a lock, held for a system call at most;
+// waiting holds none. A thread waits with ppoll(2) on the ring's fd and the eventfd rather than in
+// io_uring_enter(2): a poll request completes in the context of the thread that submitted it, so an
+// eventfd watched through the ring would wake late if that thread computes; watched beside the ring
+// it always wakes at once.
 //
-// Differences from epoll that this file hides: closing an fd does not end its poll request, which holds the
-// open file, so remove() cancels it and shuts the socket down; a request ends (no F_MORE) when the submitting thread exits or the
-// completion queue overflows, and is then renewed if its descriptor still lives.
+// Differences from epoll that this file hides: closing an fd does not end its poll request, which
+// holds the open file, so remove() cancels it and shuts the socket down; a request ends (no F_MORE)
+// when the submitting thread exits or the completion queue overflows, and is then renewed if its
+// descriptor still lives.
 #include <liburing.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -51,8 +53,8 @@ class uring_poller final : public io_poller {
   }
 
   void remove(int fd, uint64_t tag, bool shared) noexcept override {
-    // The request's own reference goes when the thread that submitted it gets to that. The peer, or whoever
-    // connects to a closed listener, should not have to wait for it.
+    // The request's own reference goes when the thread that submitted it gets to that. The peer, or
+    // whoever connects to a closed listener, should not have to wait for it.
     if (!shared) ::shutdown(fd, SHUT_RDWR);
     std::lock_guard hold(sq_lock_);
     if (io_uring_sqe* sqe = get_sqe()) {
@@ -131,8 +133,8 @@ class uring_poller final : public io_poller {
            __atomic_load_n(ring_.cq.khead, __ATOMIC_RELAXED);
   }
 
-  // sq_lock_ held. Each entry is submitted before the lock is released, so there is always room unless
-  // the kernel refuses submissions for now.
+  // sq_lock_ held. Each entry is submitted before the lock is released, so there is always room
+  // unless the kernel refuses submissions for now.
   io_uring_sqe* get_sqe() noexcept {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (sqe == nullptr) {
@@ -156,7 +158,8 @@ class uring_poller final : public io_poller {
     if (sqe == nullptr) return {ENOBUFS, boost::system::system_category()};
     io_uring_prep_poll_multishot(sqe, fd, watch);
     io_uring_sqe_set_data64(sqe, tag);
-    // EBUSY: the completion queue has overflowed; the entry stays queued and leaves with the next one.
+    // EBUSY: the completion queue has overflowed; the entry stays queued and leaves with the next
+    // one.
     int r = submit();
     if (r < 0 && r != -EBUSY) return {-r, boost::system::system_category()};
     return {};

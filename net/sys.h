@@ -1,7 +1,7 @@
 #pragma once
 // System calls that return -errno. errno's address is a thread-local which compilers read once per
-// function, and a task may continue on another thread after any wait: so no function that waits looks at
-// errno itself.
+// function, and a task may continue on another thread after any wait: so no function that waits
+// looks at errno itself.
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>

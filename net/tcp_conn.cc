@@ -20,10 +20,12 @@ constexpr std::size_t max_parts = 64;
 
 error_code would_block() noexcept { return {EAGAIN, boost::system::system_category()}; }
 
-// After a recv of `asked` bytes that took the readiness away: is there more to find out by asking again?
+// After a recv of `asked` bytes that took the readiness away: is there more to find out by asking
+// again?
 result<std::size_t> finish_read(descriptor& d, ssize_t n, std::size_t asked) noexcept {
   if (n > 0) {
-    // A short read means drained, unless the end or an error may wait behind the data without a new edge.
+    // A short read means drained, unless the end or an error may wait behind the data without a new
+    // edge.
     if (static_cast<std::size_t>(n) == asked || d.hung_up()) d.set_ready(direction::in);
     return static_cast<std::size_t>(n);
   }

@@ -30,15 +30,16 @@ bool out_of_resources(ssize_t r) noexcept {
   return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM;
 }
 
-// Errors of the connection that was to be accepted, and of the network; the listener is unharmed (accept(2)).
+// Errors of the connection that was to be accepted, and of the network; the listener is unharmed
+// (accept(2)).
 bool connection_is_bad(ssize_t r) noexcept {
   return r == -EPROTO || r == -ENETDOWN || r == -ENOPROTOOPT || r == -EHOSTDOWN || r == -ENONET ||
          r == -EHOSTUNREACH || r == -EOPNOTSUPP || r == -ENETUNREACH || r == -EPERM;
 }
 
-// What to do when the process has no fd left for a waiting connection: pause, and when that does not help
-// for a second, accept and close the waiting ones with a descriptor kept for this purpose, so that their
-// peers learn of it instead of waiting for ever.
+// What to do when the process has no fd left for a waiting connection: pause, and when that does
+// not help for a second, accept and close the waiting ones with a descriptor kept for this purpose,
+// so that their peers learn of it instead of waiting for ever.
 class shortage {
  public:
   static shortage& of_process() {
@@ -98,8 +99,8 @@ ssize_t accept_one(descriptor& d, tcp_conn& conn) {
       const int e = opened.error().value();
       return e == ENOSPC ? -ENOMEM : -e;  // ENOSPC: fs.epoll.max_user_watches
     }
-    conn = tcp_access::connection(*opened,
-                                  address::from_native(reinterpret_cast<sockaddr*>(&peer)));
+    conn =
+        tcp_access::connection(*opened, address::from_native(reinterpret_cast<sockaddr*>(&peer)));
     return 0;
   }
 }

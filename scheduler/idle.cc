@@ -78,8 +78,10 @@ void put_idle_processor(processor* p) noexcept {
 
 void acquire(thread* th, processor* p) noexcept {
   p->status.store(processor_status::running, std::memory_order_relaxed);
-  p->owner.store(th, std::memory_order_relaxed);
-  th->p.store(p, std::memory_order_relaxed);
+  p->owner.store(th, std::memory_order_release);  // [ord processor.owner] publishes *th to retake()
+  // A new slice begins, also for a task that comes back from a blocking call without a switch.
+  p->tick.store(p->tick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  th->p.store(p, std::memory_order_release);
   g_sched.running_procs.fetch_add(1, std::memory_order_seq_cst);
   if (g_sched.monitor_word.load(std::memory_order_seq_cst) != 0) wake_monitor();
   base::emit(base::event_kind::processor_start, static_cast<uint64_t>(p->id),

@@ -40,8 +40,8 @@ void in_world(int max_procs, const std::function<void()>& body);
 // The number of processors of the world that runs.
 int world_procs();
 
-// A test that made n tasks wait for ever says so at its end; they stay for the life of the process, and
-// count_waiting() leaves them out.
+// A test that made n tasks wait for ever says so at its end; they stay for the life of the process,
+// and count_waiting() leaves them out.
 void leave_tasks_behind(sched::wait_reason reason, int n);
 
 // Resident memory and page tables of this process, in bytes.

@@ -616,14 +616,7 @@ TEST(idle_model, several_in_the_global_queue) {
   expect_right(idle_world(r));
 }
 
-TEST(idle_model, blocking) {
-  idle_rules r = blocking_world();
-  expect_right(idle_world(r));
-  if (deep()) {
-    r.hogs = r.blocks_for_ever = false;
-    expect_right(idle_world(r));
-  }
-}
+TEST(idle_model, blocking) { expect_right(idle_world(blocking_world())); }
 
 TEST(idle_model, timer) {
   idle_rules r = timer_world();

@@ -321,8 +321,8 @@ WEFT_NET_TEST(Starter, RunsOnDeadlineCloseAndNudge) {
 
 // -- racing
 
-// One task reads all that another sends, while a third moves the deadline about and a fourth nudges.
-// Oracle: every byte is delivered once, and nobody waits when all is quiet.
+// One task reads all that another sends, while a third moves the deadline about and a fourth
+// nudges. Oracle: every byte is delivered once, and nobody waits when all is quiet.
 void race_one(unsigned seed, int rounds) {
   std::mt19937 random(seed);
   pair_end e;
@@ -395,9 +395,8 @@ WEFT_NET_TEST(DescriptorRaces, EdgeDeadlineAndCloseTogether) {
     pair_end e;
     auto reader = spawn([&] { return wait_in(*e); });
     auto edge = spawn([&] { e.try_send(); });
-    auto deadline = spawn([&] {
-      e->set_deadline(direction::in, in_ns(std::chrono::microseconds(round % 30)));
-    });
+    auto deadline = spawn(
+        [&] { e->set_deadline(direction::in, in_ns(std::chrono::microseconds(round % 30))); });
     if (random() % 4 != 0) this_task::yield();
     const bool closed = random() % 2 == 0;
     if (closed) e->close();
@@ -417,9 +416,8 @@ WEFT_NET_TEST(DescriptorRaces, StarterRunsExactlyOncePerArming) {
     pair_end e;
     auto edge = spawn([&] { e.try_send(); });
     auto nudger = spawn([&] { e->nudge(direction::in); });
-    auto deadline = spawn([&] {
-      e->set_deadline(direction::in, in_ns(std::chrono::microseconds(round % 30)));
-    });
+    auto deadline = spawn(
+        [&] { e->set_deadline(direction::in, in_ns(std::chrono::microseconds(round % 30))); });
     if (random() % 2 == 0) this_task::yield();
     armed += e->arm(&c.s);
     if (random() % 2 == 0) e->close();

@@ -1,8 +1,9 @@
-// The HTTP server over real sockets: keep-alive without tasks, clocks, limits, shutdown, clients that
-// misbehave; and the server on plain threads.
+// The HTTP server over real sockets: keep-alive without tasks, clocks, limits, shutdown, clients
+// that misbehave; and the server on plain threads.
 #include <weft/http/server.h>
 
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -84,8 +85,7 @@ class running {
   void add_routes() {
     mux& m = mux_;
     m.handle("GET /hello", [](response_writer& w, request&) { w.write("hello"); });
-    m.handle("POST /echo",
-             [](response_writer& w, request& r) { w.write(r.read_all().value()); });
+    m.handle("POST /echo", [](response_writer& w, request& r) { w.write(r.read_all().value()); });
     m.handle("GET /wait", [this](response_writer& w, request&) {
       waiting_.fetch_add(1);
       EXPECT_TRUE(eventually([this] { return gate_.load(); }));
@@ -190,7 +190,8 @@ WEFT_NET_TEST(HttpServer, MisbehavingClientsHarmNobody) {
     still_fine();
   }
   for (bool reset : {false, true}) {
-    for (const char* part : {"", "GET /he", "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nabc"}) {
+    for (const char* part :
+         {"", "GET /he", "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nabc"}) {
       net::tcp_conn c = s.connect();
       c.write(part);
       if (reset) c.reset();
@@ -366,23 +367,22 @@ WEFT_NET_TEST(HttpServer, SixtyFourConnectionsManyRequests) {
   EXPECT_TRUE(s.served(static_cast<std::uint64_t>(connections) * rounds));
 }
 
-// The clients' ends live in a forked process, so that each process needs one fd per connection. The child
-// makes system calls only: it was forked from a program with threads.
+// The clients' ends live in a forked process, so that each process needs one fd per connection. The
+// child makes system calls only: it was forked from a program with threads.
 class client_process {
  public:
   client_process(const net::address& where, int count, const std::string& request) {
     int to[2], from[2];
     EXPECT_EQ(::pipe2(to, O_CLOEXEC), 0);
     EXPECT_EQ(::pipe2(from, O_CLOEXEC), 0);
-    first_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);  // the child's sockets get numbers from here on
+    std::vector<int> sockets(static_cast<std::size_t>(count));  // allocated before the fork
     pid_ = ::fork();
     if (pid_ == 0) {
       ::close(to[1]);
-      act(to[0], from[1], first_ + 1, where, count, request);
+      act(to[0], from[1], sockets, where, request);
     }
     ::close(to[0]);
     ::close(from[1]);
-    ::close(first_);
     command_ = to[1];
     answer_ = from[0];
   }
@@ -404,19 +404,18 @@ class client_process {
   }
 
  private:
-  [[noreturn]] static void act(int in, int out, int lowest, const net::address& where, int count,
+  [[noreturn]] static void act(int in, int out, std::span<int> sockets, const net::address& where,
                                const std::string& request) {
-    int first = 0;
     for (char what; ::read(in, &what, 1) == 1;) {
-      for (int i = 0; i < count; ++i) {
+      for (std::size_t i = 0; i < sockets.size(); ++i) {
+        int& fd = sockets[i];
         if (what == 'c') {
-          const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-          if (fd < lowest || ::connect(fd, where.native(), where.native_size()) != 0) ::_exit(1);
-          if (i == 0) first = fd;
-          if (fd != first + i) ::_exit(2);
+          fd = static_cast<int>(::syscall(SYS_socket, AF_INET, SOCK_STREAM, 0));
+          if (fd < 0) ::_exit(1);
+          if (::syscall(SYS_connect, fd, where.native(), where.native_size()) != 0) ::_exit(2);
         } else if (i % 100 == 0) {
-          if (::send(first + i, request.data(), request.size(), MSG_NOSIGNAL) !=
-              static_cast<ssize_t>(request.size()))
+          if (::syscall(SYS_sendto, fd, request.data(), request.size(), MSG_NOSIGNAL, nullptr, 0) !=
+              static_cast<long>(request.size()))
             ::_exit(3);
         }
       }
@@ -425,7 +424,7 @@ class client_process {
     ::_exit(0);
   }
 
-  int first_, command_, answer_;
+  int command_, answer_;
   pid_t pid_;
 };
 
@@ -448,9 +447,8 @@ TEST(HttpServerLoad, TenThousandIdleConnections) {
     {
       client_process clients(net::address::parse(s.where()), count, request);
       ASSERT_TRUE(clients.tell('c'));
-      EXPECT_TRUE(eventually([&] {
-        return s.server().stats().idle == static_cast<std::uint64_t>(count);
-      }));
+      EXPECT_TRUE(
+          eventually([&] { return s.server().stats().idle == static_cast<std::uint64_t>(count); }));
       EXPECT_EQ(num_tasks(), tasks) << "an idle connection owns no task";
       const std::int64_t each = (memory_in_use() - memory) / count;
       std::printf("%d idle connections, %lld bytes of process memory each\n", count,
@@ -522,7 +520,8 @@ TEST(BlockingServer, BoundsItsConnections) {
         w.write("late");
       },
       "127.0.0.1:0", o);
-  const int a = connect_tcp(s.address()), b = connect_tcp(s.address()), c = connect_tcp(s.address());
+  const int a = connect_tcp(s.address()), b = connect_tcp(s.address()),
+            c = connect_tcp(s.address());
   EXPECT_TRUE(has(ask(c, ""), "503 Service Unavailable"));
   gate.store(true);
   EXPECT_TRUE(ends(ask(a, last_request), "late"));

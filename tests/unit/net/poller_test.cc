@@ -112,7 +112,8 @@ outcome run_child(const char* test, std::vector<std::string> environment, bool f
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  const sock_fprog program{static_cast<unsigned short>(std::size(code)), const_cast<sock_filter*>(code)};
+  const sock_fprog program{static_cast<unsigned short>(std::size(code)),
+                           const_cast<sock_filter*>(code)};
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::dup2(out[1], 1);
@@ -137,7 +138,9 @@ TEST(PollerChild, DISABLED_ServeAndSayWhich) {
   std::printf("<%s>\n", poller_name());
 }
 
-int lines(const std::string& text) { return static_cast<int>(std::count(text.begin(), text.end(), '\n')); }
+int lines(const std::string& text) {
+  return static_cast<int>(std::count(text.begin(), text.end(), '\n'));
+}
 
 TEST(PollerChoice, FallsBackWithOneLineWhereUringIsForbidden) {
   const outcome o = run_child("PollerChild.DISABLED_ServeAndSayWhich", {"WEFT_IO=uring"}, true);

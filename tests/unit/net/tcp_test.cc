@@ -59,10 +59,10 @@ TEST(Address, ParsesAndPrints) {
 }
 
 TEST(Address, RefusesWhatIsNone) {
-  for (const char* text : {"", "80", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536", "192.0.2.1:-1",
-                           "192.0.2.1:0x50", "192.0.2:80", "192.0.2.256:80", "::1:80", "[::1]", "[::1]80",
-                           "[192.0.2.1]:80", "[::1:80", "example.com:80", "[::1%]:80", "1.2.3.4:80:90",
-                           "1.2.3.4 :80"}) {
+  for (const char* text :
+       {"", "80", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536", "192.0.2.1:-1", "192.0.2.1:0x50",
+        "192.0.2:80", "192.0.2.256:80", "::1:80", "[::1]", "[::1]80", "[192.0.2.1]:80", "[::1:80",
+        "example.com:80", "[::1%]:80", "1.2.3.4:80:90", "1.2.3.4 :80"}) {
     EXPECT_FALSE(address::try_parse(text)) << text;
     EXPECT_THROW(address::parse(text), std::invalid_argument) << text;
   }
@@ -233,13 +233,15 @@ WEFT_NET_TEST(Tcp, WritesOfSeveralTasksDoNotMix) {
 WEFT_NET_TEST(Tcp, ReadNowNeverWaits) {
   tcp_pair p = connect_pair();
   char buffer[8];
-  EXPECT_EQ(p.server.try_read_now(buffer).error(), boost::system::errc::resource_unavailable_try_again);
+  EXPECT_EQ(p.server.try_read_now(buffer).error(),
+            boost::system::errc::resource_unavailable_try_again);
   p.client.write("abc");
   EXPECT_TRUE(eventually([&] {
     result<std::size_t> n = p.server.try_read_now(buffer);
     return n && *n == 3;
   }));
-  EXPECT_EQ(p.server.try_read_now(buffer).error(), boost::system::errc::resource_unavailable_try_again);
+  EXPECT_EQ(p.server.try_read_now(buffer).error(),
+            boost::system::errc::resource_unavailable_try_again);
 }
 
 // -- errors
@@ -494,7 +496,8 @@ WEFT_NET_TEST(Wait, PipeAndDeadline) {
   EXPECT_EQ(try_wait(fds[0], events::in, soon()).error(), errc::deadline_exceeded);
   EXPECT_EQ(try_wait(fds[0], events::in, past()).error(), errc::deadline_exceeded);
   std::vector<join_handle<events>> waiters;
-  for (int i = 0; i < 3; ++i) waiters.push_back(spawn([&] { return wait(fds[0], events::in, far()); }));
+  for (int i = 0; i < 3; ++i)
+    waiters.push_back(spawn([&] { return wait(fds[0], events::in, far()); }));
   EXPECT_TRUE(parked(3));
   ASSERT_EQ(::write(fds[1], "x", 1), 1);
   for (auto& w : waiters) EXPECT_EQ(w.join() & events::in, events::in);

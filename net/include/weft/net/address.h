@@ -20,10 +20,10 @@ class address {
   // No address: to_string() is "".
   address() noexcept = default;
 
-  // "192.0.2.1:80", "[2001:db8::1]:80", "[fe80::1%2]:80", ":80" (every address of this host). Numeric
-  // only; names are the business of dial(), listen() and resolve(). try_parse fails with
-  // errc::invalid_argument of the generic category; parse throws std::invalid_argument that names the
-  // text and the fault.
+  // "192.0.2.1:80", "[2001:db8::1]:80", "[fe80::1%2]:80", ":80" (every address of this host).
+  // Numeric only; names are the business of dial(), listen() and resolve(). try_parse fails with
+  // errc::invalid_argument of the generic category; parse throws std::invalid_argument that names
+  // the text and the fault.
   static result<address> try_parse(std::string_view text);
   static address parse(std::string_view text);
 
@@ -55,17 +55,17 @@ class address {
   std::uint16_t family_ = 0;
 };
 
-// "host:port" taken apart: "[::1]:80" gives {"::1", "80"}. std::errc::invalid_argument if there is no
-// port, or an IPv6 address without brackets.
+// "host:port" taken apart: "[::1]:80" gives {"::1", "80"}. std::errc::invalid_argument if there is
+// no port, or an IPv6 address without brackets.
 struct host_port {
   std::string_view host;
   std::string_view port;
 };
 result<host_port> split_host_port(std::string_view text) noexcept;
 
-// The addresses of "host:port", in the order in which to try them; the port may be a service name. Numeric
-// hosts cost nothing; names go to getaddrinfo(3) on a thread of its own, which the task waits for and no
-// deadline interrupts. errc::no_such_host for an unknown name.
+// The addresses of "host:port", in the order in which to try them; the port may be a service name.
+// Numeric hosts cost nothing; names go to getaddrinfo(3) on a thread of its own, which the task
+// waits for and no deadline interrupts. errc::no_such_host for an unknown name.
 result<std::vector<address>> resolve(std::string_view host_and_port);
 
 }  // namespace weft::net

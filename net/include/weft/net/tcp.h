@@ -1,6 +1,6 @@
 #pragma once
-// TCP connections and listeners in blocking style: a task that waits is parked ("IO wait") and costs no
-// thread; a plain thread blocks.
+// TCP connections and listeners in blocking style: a task that waits is parked ("IO wait") and
+// costs no thread; a plain thread blocks.
 //
 //   weft::net::tcp_listener l = weft::net::listen("tcp", ":7000");
 //   for (;;) {
@@ -10,13 +10,14 @@
 //     });
 //   }
 //
-// Each operation has a form that throws weft::system_error and a try_ form that returns weft::result.
-// Errors: errc::eof (the peer has ended its stream; never a zero-byte success), errc::closed,
-// errc::deadline_exceeded, else the system's (connection_reset, broken_pipe, …).
+// Each operation has a form that throws weft::system_error and a try_ form that returns
+// weft::result. Errors: errc::eof (the peer has ended its stream; never a zero-byte success),
+// errc::closed, errc::deadline_exceeded, else the system's (connection_reset, broken_pipe, …).
 //
-// Thread-safety: any number of tasks and threads may use one connection or listener at a time; readers take
-// turns, and so do writers. close() may come from anywhere. Moving, assigning and destroying need the
-// object for themselves. The runtime must be running (weft::run) for anything that waits.
+// Thread-safety: any number of tasks and threads may use one connection or listener at a time;
+// readers take turns, and so do writers. close() may come from anywhere. Moving, assigning and
+// destroying need the object for themselves. The runtime must be running (weft::run) for anything
+// that waits.
 #include <weft/net/address.h>
 #include <weft/result.h>
 
@@ -62,15 +63,15 @@ class tcp_conn {
   // Not connected: every operation fails with errc::closed.
   tcp_conn() noexcept = default;
 
-  // Takes a connected stream socket over (TCP or Unix) and makes it non-blocking. On an error the caller
-  // keeps it.
+  // Takes a connected stream socket over (TCP or Unix) and makes it non-blocking. On an error the
+  // caller keeps it.
   static result<tcp_conn> adopt(int fd);
 
   // Reads 1 to into.size() bytes, waiting for the first; 0 only if `into` is empty.
   std::size_t read(std::span<char> into) { return try_read(into).value(); }
   result<std::size_t> try_read(std::span<char> into);
-  // The same without waiting: operation_would_block if nothing is there. Knows without a system call that
-  // the last read emptied the socket.
+  // The same without waiting: operation_would_block if nothing is there. Knows without a system
+  // call that the last read emptied the socket.
   result<std::size_t> try_read_now(std::span<char> into);
   // Fills `into`. errc::eof if the stream ended before the first byte, boost::system::errc::
   // connection_aborted if it ended in the middle.
@@ -91,7 +92,8 @@ class tcp_conn {
   result<std::size_t> try_write_some(std::string_view bytes);
 
   // Absolute; for pending and later calls. One in the past fails them at once with
-  // errc::deadline_exceeded, and keeps failing later ones until it is moved. Costs a store most times.
+  // errc::deadline_exceeded, and keeps failing later ones until it is moved. Costs a store most
+  // times.
   void set_deadline(time_point t) noexcept;
   void set_read_deadline(time_point t) noexcept;
   void set_write_deadline(time_point t) noexcept;
@@ -99,7 +101,8 @@ class tcp_conn {
   // Sends FIN; reading goes on.
   void shutdown_write() { try_shutdown_write().value(); }
   result<void> try_shutdown_write();
-  // Ends the connection; pending and later calls fail with errc::closed. False if it was closed already.
+  // Ends the connection; pending and later calls fail with errc::closed. False if it was closed
+  // already.
   bool close() noexcept;
   // Closes so that the peer sees a reset and unsent data is dropped.
   bool reset() noexcept;
@@ -111,7 +114,8 @@ class tcp_conn {
   address local_address() const noexcept;
   address remote_address() const noexcept { return remote_; }
 
-  // The file descriptor, -1 when closed. It stays this object's: do not close it, nor make it blocking.
+  // The file descriptor, -1 when closed. It stays this object's: do not close it, nor make it
+  // blocking.
   int native_handle() const noexcept;
 
   // For the layers above.
@@ -129,17 +133,17 @@ class tcp_conn {
 struct listen_options {
   int backlog = 4096;  // connections that wait for accept(); the system may allow fewer
   // Accepted connections inherit these.
-  bool no_delay = true;                // send at once instead of gathering small segments
+  bool no_delay = true;                 // send at once instead of gathering small segments
   std::chrono::seconds keep_alive{15};  // probes on a silent connection; 0: none
-  bool reuse_port = false;             // let other listeners bind to the same address
+  bool reuse_port = false;              // let other listeners bind to the same address
 };
 
 class tcp_listener {
  public:
   tcp_listener() noexcept = default;
 
-  // Waits for a connection. Running out of file descriptors or memory is no error: the wait goes on with
-  // growing pauses, one line on stderr says so.
+  // Waits for a connection. Running out of file descriptors or memory is no error: the wait goes on
+  // with growing pauses, one line on stderr says so.
   tcp_conn accept() { return try_accept().value(); }
   result<tcp_conn> try_accept();
   // The same without waiting: operation_would_block if none is there.
@@ -148,7 +152,8 @@ class tcp_listener {
   // For pending and later accepts, as tcp_conn's.
   void set_deadline(time_point t) noexcept;
 
-  // Stops listening; pending and later accepts fail with errc::closed. False if it was closed already.
+  // Stops listening; pending and later accepts fail with errc::closed. False if it was closed
+  // already.
   bool close() noexcept;
   bool is_open() const noexcept;
 
@@ -165,16 +170,17 @@ class tcp_listener {
   address local_;
 };
 
-// Listens on "host:port" (":8080": all addresses, IPv6 and IPv4; port 0: any free one). network: "tcp",
-// "tcp4" or "tcp6"; another one throws std::invalid_argument. The throwing form names the address in its
-// message. SO_REUSEADDR is set.
+// Listens on "host:port" (":8080": all addresses, IPv6 and IPv4; port 0: any free one). network:
+// "tcp", "tcp4" or "tcp6"; another one throws std::invalid_argument. The throwing form names the
+// address in its message. SO_REUSEADDR is set.
 tcp_listener listen(std::string_view network, std::string_view address,
                     const listen_options& options = {});
 result<tcp_listener> try_listen(std::string_view network, std::string_view address,
                                 const listen_options& options = {});
 
-// Connects to "host:port", trying the host's addresses in order; the error is that of the last one. The
-// deadline covers all attempts, but cannot interrupt the resolution of a name. TCP_NODELAY is set.
+// Connects to "host:port", trying the host's addresses in order; the error is that of the last one.
+// The deadline covers all attempts, but cannot interrupt the resolution of a name. TCP_NODELAY is
+// set.
 tcp_conn dial(std::string_view address, time_point deadline = {});
 result<tcp_conn> try_dial(std::string_view address, time_point deadline = {});
 
