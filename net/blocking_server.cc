@@ -25,6 +25,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "base/check.h"
 #include "net/http/connection.h"
@@ -218,6 +219,8 @@ struct blocking_server::impl {
       else if (fd == -EMFILE || fd == -ENFILE)
         short_of_fds = true;
     }
+    // Connections that nobody accepted are reset with it.
+    ::close(std::exchange(listener, -1));
     {
       std::lock_guard hold(lock);
       for (worker& w : workers) {

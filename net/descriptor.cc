@@ -129,6 +129,9 @@ result<descriptor*> descriptor::open(int fd, const options& o) noexcept {
                     std::memory_order_relaxed);
   // [ord desc.state] release: whoever enters sees the fields above
   d->state_.store(0, std::memory_order_release);
+  // [ord desc.life] The tag travels through the kernel; this store publishes the record to
+  // deliver().
+  d->generation_.store(d->generation(), std::memory_order_release);
   pool().open.fetch_add(1, std::memory_order_relaxed);
   if (error_code e = io.add(fd, d->tag(), o.watch)) {
     // Not registered, so nobody else knows the record; the fd stays the caller's.

@@ -2,7 +2,7 @@
 at the end that it stops in order; a sanitizer's complaint shows in the exit status too.
 
 Set by CMake: WEFT_PROGRAMS (folder of shortlink and load), WEFT_TOOLS_SECONDS (length of load phases; shorter
-under sanitizers), and WEFT_IO for the poller.
+under sanitizers), WEFT_TOOLS_SANITIZER ("", "address" or "thread"), and WEFT_IO for the poller.
 """
 
 import os
@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "examples" / "demo"))
 import processes  # noqa: E402  (found through the line above)
 
 PROGRAMS = pathlib.Path(os.environ["WEFT_PROGRAMS"])
+SANITIZER = os.environ.get("WEFT_TOOLS_SANITIZER", "")
 SECONDS = int(os.environ.get("WEFT_TOOLS_SECONDS", "10"))
 
 

@@ -453,7 +453,9 @@ TEST(HttpServerLoad, TenThousandIdleConnections) {
       const std::int64_t each = (memory_in_use() - memory) / count;
       std::printf("%d idle connections, %lld bytes of process memory each\n", count,
                   static_cast<long long>(each));
-      if (!sanitized) EXPECT_LE(each, 1024);
+      if (!sanitized) {
+        EXPECT_LE(each, 1024);
+      }
       // They are alive, and others are served meanwhile.
       EXPECT_TRUE(clients.tell('r'));
       EXPECT_TRUE(s.served(static_cast<std::uint64_t>((count + 99) / 100)));

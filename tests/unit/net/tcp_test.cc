@@ -132,7 +132,9 @@ WEFT_NET_TEST(Tcp, FinWithAndAfterTheLastBytes) {
   for (int variant = 0; variant < 4; ++variant) {
     tcp_pair p = connect_pair();
     auto reader = spawn([&] { return read_all(p.server, 64); });
-    if (variant % 2 == 1) EXPECT_TRUE(parked());
+    if (variant % 2 == 1) {
+      EXPECT_TRUE(parked());
+    }
     p.client.write(variant < 2 ? "12345" : std::string(64, 'x'));  // short read, exact fill
     if (variant == 1 || variant == 2) this_task::sleep_for(2ms);
     p.client.close();

@@ -15,13 +15,13 @@ namespace weft::sched {
 namespace {
 
 // Touches every page of `bytes` of stack, one kilobyte a frame, and sums what it wrote on the way
-// back.
-[[gnu::noinline]] uint64_t descend(size_t bytes) {
+// back. Each frame is seen by the next one, so that no compiler makes a loop of it.
+[[gnu::noinline]] uint64_t descend(size_t bytes, const volatile unsigned char* above = nullptr) {
   volatile unsigned char frame[1024];
-  frame[0] = static_cast<unsigned char>(bytes);
+  frame[0] = above != nullptr ? above[1023] : 1;
   frame[1023] = 1;
-  if (bytes <= sizeof frame) return frame[1023];
-  return descend(bytes - sizeof frame) + frame[1023];
+  if (bytes <= sizeof frame) return frame[0];
+  return descend(bytes - sizeof frame, frame) + frame[1023];
 }
 
 void descend_in_a_task(weft::stack_class cls, size_t bytes) {
