@@ -6,8 +6,9 @@ namespace weft::base {
 
 [[noreturn]] void check_failed(const char* expression, const char* file, int line) noexcept;
 
-// Ends the process with "fatal error: MESSAGE" and the report of all tasks, exit status 2. For limits
-// and misuse that no caller can handle; `message` names what was wrong and which setting changes it.
+// Ends the process with "fatal error: MESSAGE" and the report of all tasks, exit status 2. For
+// limits and misuse that no caller can handle; `message` names what was wrong and which setting
+// changes it.
 [[noreturn]] void fatal(const char* message) noexcept;
 [[noreturn, gnu::format(printf, 1, 2)]] void fatalf(const char* format, ...) noexcept;
 
@@ -15,12 +16,13 @@ namespace weft::base {
 using fatal_hook = void (*)() noexcept;
 void set_fatal_hook(fatal_hook hook) noexcept;
 
-// One line on stderr, "weft: " in front. For facts that are said once, such as the choice of poller.
+// One line on stderr, "weft: " in front. For facts that are said once, such as the choice of
+// poller.
 [[gnu::format(printf, 1, 2)]] void log_line(const char* format, ...) noexcept;
 
 }  // namespace weft::base
 
-#define WEFT_CHECK(condition)      \
+#define WEFT_CHECK(condition)         \
   (__builtin_expect(!!(condition), 1) \
        ? static_cast<void>(0)         \
        : ::weft::base::check_failed(#condition, __FILE__, __LINE__))

@@ -1,8 +1,9 @@
 #pragma once
 // The event gate: how the layers below tell the ones above what happens.
 //
-// Off costs one relaxed load and an untaken branch. A sink runs on the thread that emits, inside the
-// runtime's critical sections: it must not park, take a lock that user code can hold, or allocate.
+// Off costs one relaxed load and an untaken branch. A sink runs on the thread that emits, inside
+// the runtime's critical sections: it must not park, take a lock that user code can hold, or
+// allocate.
 #include <atomic>
 #include <cstdint>
 
@@ -23,9 +24,9 @@ struct event {
 
 using event_sink = void (*)(const event&, void* context) noexcept;
 
-// Adds a sink for the kinds of `mask` (bit n = event_kind n). At most 8 sinks exist at a time; returns
-// false when there is no room. Thread-safe. Events that are under way may still reach a removed sink,
-// so its context must outlive the process or be checked by the sink.
+// Adds a sink for the kinds of `mask` (bit n = event_kind n). At most 8 sinks exist at a time;
+// returns false when there is no room. Thread-safe. Events that are under way may still reach a
+// removed sink, so its context must outlive the process or be checked by the sink.
 bool add_sink(uint32_t mask, event_sink sink, void* context) noexcept;
 void remove_sink(event_sink sink, void* context) noexcept;
 

@@ -1,9 +1,10 @@
 #pragma once
 // The lock of the runtime's own short critical sections.
 //
-// Test-and-set with a plain store to release: 6 ns for the pair, half of a futex lock, which needs a
-// second atomic exchange to learn of waiters. Holders never park, allocate rarely and hold it for tens
-// of nanoseconds; a waiter that meets a holder descheduled by the kernel yields its own thread.
+// Test-and-set with a plain store to release: 6 ns for the pair, half of a futex lock, which needs
+// a second atomic exchange to learn of waiters. Holders never park, allocate rarely and hold it for
+// tens of nanoseconds; a waiter that meets a holder descheduled by the kernel yields its own
+// thread.
 #include <sched.h>
 
 #include <atomic>

@@ -9,23 +9,23 @@
 namespace weft::prof {
 
 struct capture_options {
-  size_t depth = 512;          // frames kept per task, leaf side first; at most 1024
-  bool system_tasks = false;   // also the runtime's own tasks and foreign threads
+  size_t depth = 512;         // frames kept per task, leaf side first; at most 1024
+  bool system_tasks = false;  // also the runtime's own tasks and foreign threads
 };
 
-// Captures every task once and hands it to `visit`: the calling task first, if the caller is one, then the
-// others in order of their records. No task is stopped for longer than one unwind (microseconds), and at
-// most one at a time; the others run on, so the result is not one instant. Tasks that start meanwhile may
-// be missing. Returns the number of tasks visited. One capture at a time; others wait. Normal threads and
-// tasks only, not from signal handlers.
+// Captures every task once and hands it to `visit`: the calling task first, if the caller is one,
+// then the others in order of their records. No task is stopped for longer than one unwind
+// (microseconds), and at most one at a time; the others run on, so the result is not one instant.
+// Tasks that start meanwhile may be missing. Returns the number of tasks visited. One capture at a
+// time; others wait. Normal threads and tasks only, not from signal handlers.
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit);
 
 // The calling task's or thread's own stack, from its caller on.
 task_snapshot capture_self(size_t depth = 512);
 
-// Installs the handler of the signal that asks a running thread for its stack. Called once at start-up;
-// capture_tasks() calls it too.
+// Installs the handler of the signal that asks a running thread for its stack. Called once at
+// start-up; capture_tasks() calls it too.
 void install_capture_signal();
 
 }  // namespace weft::prof

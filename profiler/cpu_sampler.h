@@ -17,12 +17,14 @@ struct cpu_result {
   int hz = default_cpu_hz;
   int64_t start_nanos = 0;  // wall clock, since 1970
   int64_t duration_nanos = 0;
-  uint64_t lost = 0;  // ticks whose stacks did not fit into a thread's buffer; also a sample of their own
+  uint64_t lost =
+      0;  // ticks whose stacks did not fit into a thread's buffer; also a sample of their own
 };
 
-// A consumer: sampling runs while at least one exists. All share one rate; the first one's `hz` holds as
-// long as any exists (a later consumer sees the actual rate in its result). hz 1 to 1000; the kernel
-// delivers at most CONFIG_HZ signals per second and reports the rest as overruns, which are weighed in.
+// A consumer: sampling runs while at least one exists. All share one rate; the first one's `hz`
+// holds as long as any exists (a later consumer sees the actual rate in its result). hz 1 to 1000;
+// the kernel delivers at most CONFIG_HZ signals per second and reports the rest as overruns, which
+// are weighed in.
 class cpu_consumer {
  public:
   explicit cpu_consumer(int hz = default_cpu_hz);

@@ -72,8 +72,8 @@ void pprof::stop_cpu_profile() {
   if (s.consumer == nullptr) return;
   prof::cpu_result r = s.consumer->stop();
   s.consumer.reset();
-  std::string bytes = prof::gzip(prof::encode(prof::cpu_profile(
-      std::move(r.samples), r.hz, {r.start_nanos, r.duration_nanos})));
+  std::string bytes = prof::gzip(prof::encode(
+      prof::cpu_profile(std::move(r.samples), r.hz, {r.start_nanos, r.duration_nanos})));
   s.out->write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   s.out->flush();
 }

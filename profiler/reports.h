@@ -2,13 +2,13 @@
 // Reports of a dying or questioned process: the scheduler's report port, and SIGQUIT.
 namespace weft::prof {
 
-// Connects the report port and, unless WEFT_SIGQUIT=off or the program has a handler of its own, makes
-// SIGQUIT print every task's stack to stderr: and exit with status 2 (WEFT_SIGQUIT=exit, the default) or
-// go on (dump). Once, at start-up.
+// Connects the report port and, unless WEFT_SIGQUIT=off or the program has a handler of its own,
+// makes SIGQUIT print every task's stack to stderr: and exit with status 2 (WEFT_SIGQUIT=exit, the
+// default) or go on (dump). Once, at start-up.
 void install_reports();
 
-// Collects the CPU profile that WEFT_CPUPROFILE=FILE asks for and writes it when the process exits. Once, at
-// start-up; a file that cannot be written ends the process with a message.
+// Collects the CPU profile that WEFT_CPUPROFILE=FILE asks for and writes it when the process exits.
+// Once, at start-up; a file that cannot be written ends the process with a message.
 void profile_from_environment();
 
 }  // namespace weft::prof

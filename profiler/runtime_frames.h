@@ -16,8 +16,8 @@ enum class frame_kind : uint8_t {
 // The kind of a function by its display name (demangled, with or without return type).
 frame_kind classify_frame(std::string_view name);
 
-// The same for a source-level frame. Under -g1 compilers give inlined functions no scope: "raw_switch" for
-// weft::sched::raw_switch. Such a name is judged by the file it is defined in.
+// The same for a source-level frame. Under -g1 compilers give inlined functions no scope:
+// "raw_switch" for weft::sched::raw_switch. Such a name is judged by the file it is defined in.
 frame_kind classify_frame(std::string_view name, std::string_view file);
 
 inline bool is_runtime_frame(std::string_view name) {

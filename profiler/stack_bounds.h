@@ -11,7 +11,8 @@ inline stack_range task_stack_range(const sched::task& t) noexcept {
 }
 
 // The stack that `rsp` points into: the task's, or the thread's own. Async-signal-safe.
-inline stack_range range_for(const sched::thread& th, const sched::task* t, uintptr_t rsp) noexcept {
+inline stack_range range_for(const sched::thread& th, const sched::task* t,
+                             uintptr_t rsp) noexcept {
   if (t != nullptr && t->stk != nullptr) {
     stack_range r = task_stack_range(*t);
     if (rsp >= r.lo && rsp < r.hi) return r;

@@ -1,15 +1,15 @@
-// Channels: chan(capacity) is a ring buffer with a FIFO of waiting receivers and one of waiting senders.
+// Channels: chan(capacity) is a ring buffer with a FIFO of waiting receivers and one of waiting
+// senders.
 //
 // Invariants, under the channel's lock (as in Go's chan.go):
 //   [C1] receivers wait  => the buffer is empty and no sender waits (but one of the same select)
 //   [C2] senders wait    => the buffer is full and no receiver waits (same exception)
 //   [C3] closed          => nobody waits
-// A value goes straight to a waiting receiver, into that task's frame; a receive from a full buffer moves
-// the first waiting sender's value to its tail. So no value overtakes another.
-// A waiter is woken exactly once: by whoever takes it off the list, for a case of a select only after
-// winning the claim that all cases of that select share.
-// The lock is released by the parked task's commit step, so a waker cannot meet a task that is still on
-// its stack.
+// A value goes straight to a waiting receiver, into that task's frame; a receive from a full buffer
+// moves the first waiting sender's value to its tail. So no value overtakes another. A waiter is
+// woken exactly once: by whoever takes it off the list, for a case of a select only after winning
+// the claim that all cases of that select share. The lock is released by the parked task's commit
+// step, so a waker cannot meet a task that is still on its stack.
 #include <weft/chan.h>
 #include <weft/detail/chan_core.h>
 
@@ -40,8 +40,8 @@ chan_ref chan_core::make(const element_ops& ops, size_t capacity) {
   size_t head = (sizeof(chan_core) + align - 1) / align * align;
   constexpr size_t most = std::numeric_limits<std::ptrdiff_t>::max();
   if (capacity > (most - head) / ops.size) throw panic_error("makechan: size out of range");
-  auto* memory = static_cast<std::byte*>(
-      ::operator new(head + capacity * ops.size, std::align_val_t{align}));
+  auto* memory =
+      static_cast<std::byte*>(::operator new (head + capacity * ops.size, std::align_val_t{align}));
   return chan_ref(new (memory) chan_core(ops, capacity, memory + head));
 }
 
@@ -62,7 +62,7 @@ void chan_core::drop_ref() noexcept {
   }
   size_t align = ops_.align > alignof(chan_core) ? ops_.align : alignof(chan_core);
   this->~chan_core();
-  ::operator delete(static_cast<void*>(this), std::align_val_t{align});
+  ::operator delete (static_cast<void*>(this), std::align_val_t{align});
 }
 
 void chan_core::move(void* to, void* from) noexcept {

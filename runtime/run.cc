@@ -18,8 +18,8 @@
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
 
-// Defined by weft/wire.cc, which is linked into programs that use more than the core: connects profiles,
-// reports and the debug server to the scheduler's ports.
+// Defined by weft/wire.cc, which is linked into programs that use more than the core: connects
+// profiles, reports and the debug server to the scheduler's ports.
 extern "C" [[gnu::weak]] void weft_wire_all();
 
 namespace weft::detail {
@@ -46,8 +46,8 @@ std::string describe(const std::exception_ptr& e) {
   }
 }
 
-// Go's report of an uncaught panic. Runs before any frame is unwound: no frame of a task catches, so the
-// stack below is still that of the throw.
+// Go's report of an uncaught panic. Runs before any frame is unwound: no frame of a task catches,
+// so the stack below is still that of the throw.
 [[noreturn]] void report_and_exit() {
   static std::atomic<bool> dying{false};
   while (dying.exchange(true)) ::pause();

@@ -5,8 +5,8 @@
 
 namespace weft::detail {
 
-// Shared by all cases (and the deadline) of one waiting select or timed wait: whoever claims it first
-// decides how the wait ends, and wakes the task.
+// Shared by all cases (and the deadline) of one waiting select or timed wait: whoever claims it
+// first decides how the wait ends, and wakes the task.
 struct select_wait {
   static inline waiter timed_out{};
 

@@ -22,8 +22,8 @@ sched::task* join_state::finished() noexcept {
 }
 
 join_state::~join_state() {
-  // Nobody will ever see it: it is as uncaught as if it had escaped go(). Leaving this destructor by an
-  // exception ends the process, with the exception in the report.
+  // Nobody will ever see it: it is as uncaught as if it had escaped go(). Leaving this destructor
+  // by an exception ends the process, with the exception in the report.
   if (error_ != nullptr) std::rethrow_exception(std::move(error_));
 }
 
@@ -36,8 +36,8 @@ void join_state::finish() noexcept {
 
 bool join_state::commit_wait(sched::task* t, void* self) {
   sched::task* nobody = nullptr;
-  return static_cast<join_state*>(self)->waiter_.compare_exchange_strong(
-      nobody, t, std::memory_order_acq_rel);
+  return static_cast<join_state*>(self)->waiter_.compare_exchange_strong(nobody, t,
+                                                                         std::memory_order_acq_rel);
 }
 
 void join_state::wait() noexcept {

@@ -7,8 +7,9 @@
 
 namespace weft {
 
-// The counter is guarded by the lock, not atomic: releasing the lock is the last touch of whoever brings it
-// to 0, and a waiter passes through the lock before it returns, so the object may die right after wait().
+// The counter is guarded by the lock, not atomic: releasing the lock is the last touch of whoever
+// brings it to 0, and a waiter passes through the lock before it returns, so the object may die
+// right after wait().
 
 void wait_group::add(int64_t n) {
   sched::critical in_runtime;

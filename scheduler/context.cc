@@ -14,8 +14,9 @@
 #include <boost/context/detail/fcontext.hpp>
 #endif
 
-// Defined by scheduler.cc: the body of every task context. Not noexcept: an exception that no frame of
-// the task catches must find no handler at all, so that std::terminate runs with the stack intact.
+// Defined by scheduler.cc: the body of every task context. Not noexcept: an exception that no frame
+// of the task catches must find no handler at all, so that std::terminate runs with the stack
+// intact.
 extern "C" void weft_task_main();
 
 namespace weft::sched {

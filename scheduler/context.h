@@ -1,11 +1,11 @@
 #pragma once
 // One execution context and the switch between two.
 //
-// Native backend (switch_x86_64.S): six pushes, the stack pointer, six pops and an indirect jump: 3.2 ns.
-// A `ret` would cost 23 ns, because the return-stack predictor is wrong on every switch. No floating-
-// point control words are saved (2 ns): a task that changes the rounding mode changes it for its thread.
-// The whole routine carries CFI, so unwinders may stop anywhere in it. Boost.Context is
-// the backend elsewhere (WEFT_CONTEXT=boost).
+// Native backend (switch_x86_64.S): six pushes, the stack pointer, six pops and an indirect
+// jump: 3.2 ns. A `ret` would cost 23 ns, because the return-stack predictor is wrong on every
+// switch. No floating- point control words are saved (2 ns): a task that changes the rounding mode
+// changes it for its thread. The whole routine carries CFI, so unwinders may stop anywhere in it.
+// Boost.Context is the backend elsewhere (WEFT_CONTEXT=boost).
 //
 // What libstdc++ and libc keep per thread but mean per task travels with the context: the exception
 // globals (a task may park inside a catch block, or in a destructor during unwinding) and errno.
@@ -16,8 +16,8 @@
 
 namespace weft::sched {
 
-// The addresses of this thread's libc and libstdc++ globals. Fetched once per thread: the compiler may
-// cache what __errno_location and __cxa_get_globals return, across a switch too.
+// The addresses of this thread's libc and libstdc++ globals. Fetched once per thread: the compiler
+// may cache what __errno_location and __cxa_get_globals return, across a switch too.
 struct thread_globals {
   struct eh_globals {
     void* caught;

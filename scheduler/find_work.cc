@@ -1,8 +1,9 @@
 // What a worker thread does between tasks: find the next one, or sleep until there is one.
 //
-// Order, as Go's: due timers; every 61st switch the global queue and a stale poller (so that neither can
-// starve behind a busy ring); the local queue; the global queue; the poller without waiting; stealing;
-// then the processor is given up and the last thread to do so waits in the poller.
+// Order, as Go's: due timers; every 61st switch the global queue and a stale poller (so that
+// neither can starve behind a busy ring); the local queue; the global queue; the poller without
+// waiting; stealing; then the processor is given up and the last thread to do so waits in the
+// poller.
 #include <mutex>
 
 #include "base/clock.h"
@@ -105,8 +106,9 @@ task* found(thread* th, task* t) noexcept {
 // The thread holds no processor. Waits in the poller if nobody does. True if it came back with one.
 bool wait_in_poller(thread* th) noexcept {
   poller* io = g_sched.io.load(std::memory_order_acquire);
-  // [ord poll.until] exchange first, then read the timers: whoever adds a timer inserts it, fences, and
-  // then reads last_poll_ns; so either the new timer is seen here or its adder wakes the poller.
+  // [ord poll.until] exchange first, then read the timers: whoever adds a timer inserts it, fences,
+  // and then reads last_poll_ns; so either the new timer is seen here or its adder wakes the
+  // poller.
   if (g_sched.last_poll_ns.exchange(0, std::memory_order_seq_cst) == 0) return false;
   int64_t when = earliest_timer();
   g_sched.poll_until_ns.store(when, std::memory_order_seq_cst);
@@ -200,7 +202,8 @@ task* find_work(thread* th) noexcept {
       if (task* t = poll_now(p, now)) return found(th, t);
     }
 
-    // At most half of the busy processors' number may spin: more would only fight over the same rings.
+    // At most half of the busy processors' number may spin: more would only fight over the same
+    // rings.
     int busy = g_sched.max_procs.load(std::memory_order_relaxed) -
                g_sched.idle_procs.load(std::memory_order_relaxed);
     if (th->spinning || 2 * g_sched.spinning.load(std::memory_order_relaxed) < busy) {

@@ -1,9 +1,9 @@
 // The monitor: one thread without a processor that keeps the others honest.
 //
-// Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does) it refreshes the
-// coarse clock, polls descriptors that nobody has looked at for a while, calls for help when work sits on
-// a processor that does not switch, and retakes processors held for 10 ms while others wait.
-// Once a second it looks whether the machine still grants as many CPUs.
+// Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does) it
+// refreshes the coarse clock, polls descriptors that nobody has looked at for a while, calls for
+// help when work sits on a processor that does not switch, and retakes processors held for 10 ms
+// while others wait. Once a second it looks whether the machine still grants as many CPUs.
 #include <pthread.h>
 
 #include <cstring>
@@ -47,8 +47,7 @@ bool poll_if_unattended(int64_t now) noexcept {
 bool look_at(processor* p, int64_t now) noexcept {
   if (p->status.load(std::memory_order_relaxed) != processor_status::running) {
     // An idle processor's timers are the polling thread's business, unless nobody polls.
-    if (p->timers.earliest() <= now &&
-        g_sched.last_poll_ns.load(std::memory_order_relaxed) != 0)
+    if (p->timers.earliest() <= now && g_sched.last_poll_ns.load(std::memory_order_relaxed) != 0)
       wake_one();
     return false;
   }

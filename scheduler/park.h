@@ -13,8 +13,8 @@ namespace weft::sched {
 
 void slow_enter() noexcept;
 
-// Entering the runtime: until leave(), the thread's P cannot be taken away. One store and one load; the
-// full fence that the protocol needs is the monitor's membarrier.
+// Entering the runtime: until leave(), the thread's P cannot be taken away. One store and one load;
+// the full fence that the protocol needs is the monitor's membarrier.
 inline void enter() noexcept {
   thread* t = self();
   t->crit.store(1, std::memory_order_relaxed);
@@ -43,38 +43,43 @@ class critical {
 inline task* current_task() noexcept { return self()->current.load(std::memory_order_relaxed); }
 
 // Stops the calling task until ready(). `commit`, if given, runs once the task is off its stack and
-// waiting, so it may release the lock that makes the task findable: unlocking and sleeping are one step.
-// When it returns false the task goes on at once. `waits_on` is shown in dumps.
-void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*), void* arg) noexcept;
+// waiting, so it may release the lock that makes the task findable: unlocking and sleeping are one
+// step. When it returns false the task goes on at once. `waits_on` is shown in dumps.
+void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+          void* arg) noexcept;
 
 // park() whose commit step is releasing a spinlock.
 void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock) noexcept;
 
-// Makes a waiting task runnable; it will run soon on this processor (`next`: ahead of its queue) or on one
-// that steals it. Each park is ended by exactly one ready; whoever won the right calls it.
+// Makes a waiting task runnable; it will run soon on this processor (`next`: ahead of its queue) or
+// on one that steals it. Each park is ended by exactly one ready; whoever won the right calls it.
 void ready(task* t, bool next = true) noexcept;
 
-// Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global one.
+// Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global
+// one.
 void yield_now() noexcept;
 
 // Lets the task that was just readied run now; the caller goes to the tail of the local queue.
 void yield_to_next() noexcept;
 
-// Whether busy-waiting for a lock may pay: the owner may be running on another processor and nothing else
-// could run here. `round` counts the caller's attempts. Callable outside a critical section.
+// Whether busy-waiting for a lock may pay: the owner may be running on another processor and
+// nothing else could run here. `round` counts the caller's attempts. Callable outside a critical
+// section.
 bool can_spin(int round) noexcept;
 
-// Gives the processor up before a call that may block, without leaving the thread. Ends by itself at the
-// next enter(). Called inside a critical section, which it ends.
+// Gives the processor up before a call that may block, without leaving the thread. Ends by itself
+// at the next enter(). Called inside a critical section, which it ends.
 void begin_blocking() noexcept;
 
-// Replaces the task's name (malloc'ed, or null), keeping readers that hold a claim or the task itself safe.
+// Replaces the task's name (malloc'ed, or null), keeping readers that hold a claim or the task
+// itself safe.
 void set_task_name(task& t, char* name) noexcept;
 
 // A pseudo-random number from the calling thread's own generator.
 uint32_t next_random_number() noexcept;
 
-// Calls visit for every task in use. `visit` gets a task that may change under its hands unless claimed.
+// Calls visit for every task in use. `visit` gets a task that may change under its hands unless
+// claimed.
 void for_each_task(void (*visit)(task&, void*), void* arg);
 
 // Tasks that exist, without the runtime's own and without foreign threads.

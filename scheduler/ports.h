@@ -1,22 +1,24 @@
 #pragma once
-// What the scheduler needs from the layers above it, as interfaces that it declares and they implement.
-// weft/wire.cc connects them in one place.
+// What the scheduler needs from the layers above it, as interfaces that it declares and they
+// implement. weft/wire.cc connects them in one place.
 #include <cstdint>
 
 #include "scheduler/run_queue.h"
 
 namespace weft::sched {
 
-// Readiness of descriptors. One poller serves the process; find_work calls it as Go's scheduler calls
-// netpoll: without waiting when there is no local work, and waiting on the last thread to go idle.
+// Readiness of descriptors. One poller serves the process; find_work calls it as Go's scheduler
+// calls netpoll: without waiting when there is no local work, and waiting on the last thread to go
+// idle.
 class poller {
  public:
   virtual ~poller() = default;
 
-  // Appends the tasks that became ready to `out` (status runnable, as left by make_ready). Starters, the
-  // descriptors whose owner asked for a fresh task per burst of input instead of a parked one, arrive in
-  // the same list as newly made tasks. timeout_ns: 0 does not wait, negative waits without limit. Called
-  // inside the scheduler by any thread; several may call with 0 at once, only one waits at a time.
+  // Appends the tasks that became ready to `out` (status runnable, as left by make_ready).
+  // Starters, the descriptors whose owner asked for a fresh task per burst of input instead of a
+  // parked one, arrive in the same list as newly made tasks. timeout_ns: 0 does not wait, negative
+  // waits without limit. Called inside the scheduler by any thread; several may call with 0 at
+  // once, only one waits at a time.
   virtual void poll(int64_t timeout_ns, task_list& out) noexcept = 0;
 
   // Makes a waiting poll() return soon. Any thread; async-signal-safe.
@@ -28,15 +30,15 @@ class poller {
   virtual const char* name() const noexcept = 0;
 };
 
-// Installs the process's poller in place of the built-in one, which only waits and wakes. At most once;
-// the object must live forever. Thread-safe.
+// Installs the process's poller in place of the built-in one, which only waits and wakes. At most
+// once; the object must live forever. Thread-safe.
 void set_poller(poller* p) noexcept;
 
 // Inside poll(): task waiting -> runnable without queueing it; the caller appends it to its list.
 void make_ready(task* t) noexcept;
 
-// Inside poll(): a new task that will call start(arg), runnable and not queued. `created_by` is shown as
-// its place of creation.
+// Inside poll(): a new task that will call start(arg), runnable and not queued. `created_by` is
+// shown as its place of creation.
 task* make_starter_task(void (*start)(void* arg), void* arg, uintptr_t created_by) noexcept;
 
 // What the runtime layer keeps per task (labels, task-locals) follows a task's life through these.
@@ -46,7 +48,8 @@ struct task_hooks {
 };
 extern task_hooks g_task_hooks;  // written once, before the first task exists
 
-// Reports for a process that is about to die or was asked to show its tasks. Null members are skipped.
+// Reports for a process that is about to die or was asked to show its tasks. Null members are
+// skipped.
 struct report_port {
   // Writes every task's stack to `fd`, the calling task first. May allocate and take its time.
   void (*dump_all)(int fd) = nullptr;

@@ -1,9 +1,11 @@
 #pragma once
-// The run queue of one processor: a ring of 256 tasks that its owner pushes to and everybody pops from.
+// The run queue of one processor: a ring of 256 tasks that its owner pushes to and everybody pops
+// from.
 //
-// The single-producer, multiple-consumer ring of Go's scheduler: the owner alone moves tail; head moves
-// by compare-and-swap, by the owner for one task and by thieves for half. A full ring sheds half of its
-// tasks to the global queue, so that a producer of many tasks pays the global lock once in 128 pushes.
+// The single-producer, multiple-consumer ring of Go's scheduler: the owner alone moves tail; head
+// moves by compare-and-swap, by the owner for one task and by thieves for half. A full ring sheds
+// half of its tasks to the global queue, so that a producer of many tasks pays the global lock once
+// in 128 pushes.
 #include <atomic>
 #include <cstdint>
 

@@ -1,19 +1,24 @@
 // Scheduler: which task runs on which thread, and how one task gives way to the next.
 //
-// Words      task: a green thread. processor (P): the right to run tasks, max_procs of them, with a queue of
+// Words      task: a green thread. processor (P): the right to run tasks, max_procs of them, with a
+// queue of
 //            runnable tasks each. thread: an OS thread; it runs tasks while it holds a P.
-// Shape      A task that gives way switches straight to the next task of its P's queue. Only when that is
-//            empty, or every 61st time, does it go through the thread's own context (find_work.cc), which
-//            looks everywhere else.
-// Switch     The context that comes next does what is left to do for the one that was left (after_switch):
-//            mark it waiting and release the lock that makes it findable, queue it, or free it. So nobody
-//            can continue a task that has not yet left its stack.
-// Invariants [S1] A task is in exactly one of: a queue, a thread's `current`, a wait list, a free list.
-//            [S2] P-local data is touched only by the thread that holds P, inside a critical section.
-//            [S3] No thread-local address and no P is kept across a switch; self() is asked again.
-//            [I1] in idle.cc; [R1] in retake.cc.
-// Locks      timer heap -> g_sched.lock -> nothing. The run queues and the state door are lock-free.
-// Reading on park.h, queues.cc, idle.cc, find_work.cc, retake.cc, monitor.cc, control.cc.
+// Shape      A task that gives way switches straight to the next task of its P's queue. Only when
+// that is
+//            empty, or every 61st time, does it go through the thread's own context (find_work.cc),
+//            which looks everywhere else.
+// Switch     The context that comes next does what is left to do for the one that was left
+// (after_switch):
+//            mark it waiting and release the lock that makes it findable, queue it, or free it. So
+//            nobody can continue a task that has not yet left its stack.
+// Invariants [S1] A task is in exactly one of: a queue, a thread's `current`, a wait list, a free
+// list.
+//            [S2] P-local data is touched only by the thread that holds P, inside a critical
+//            section. [S3] No thread-local address and no P is kept across a switch; self() is
+//            asked again. [I1] in idle.cc; [R1] in retake.cc.
+// Locks      timer heap -> g_sched.lock -> nothing. The run queues and the state door are
+// lock-free. Reading on park.h, queues.cc, idle.cc, find_work.cc, retake.cc, monitor.cc,
+// control.cc.
 #include "scheduler/scheduler.h"
 
 #include <cstdlib>
@@ -143,7 +148,7 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
   t->body = &ops;
   t->heap_body = nullptr;
   if (ops.size > inline_body_size || ops.align > 16)
-    t->heap_body = ::operator new(ops.size, std::align_val_t{ops.align});
+    t->heap_body = ::operator new (ops.size, std::align_val_t{ops.align});
   ops.move_to(callable, t->body_storage());
   if (params.name != nullptr) t->name = ::strdup(params.name);
   if (params.system) g_sched.system_tasks.fetch_add(1, std::memory_order_relaxed);
@@ -153,7 +158,7 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
 
 void release_body(task* t) noexcept {
   if (t->heap_body != nullptr) {
-    ::operator delete(t->heap_body, std::align_val_t{t->body->align});
+    ::operator delete (t->heap_body, std::align_val_t{t->body->align});
     t->heap_body = nullptr;
   }
   t->body = nullptr;
@@ -254,8 +259,7 @@ void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*)
     park_foreign(th, me, reason, commit, arg);
     return;
   }
-  switch_away(th, me,
-              {after_switch::op::park, me, commit, arg, static_cast<uint8_t>(reason)});
+  switch_away(th, me, {after_switch::op::park, me, commit, arg, static_cast<uint8_t>(reason)});
 }
 
 void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock) noexcept {
@@ -281,9 +285,7 @@ void ready(task* t, bool next) noexcept {
   if (!p->ring.empty()) wake_one();
 }
 
-void make_ready(task* t) noexcept {
-  change_state(*t, task_status::waiting, task_status::runnable);
-}
+void make_ready(task* t) noexcept { change_state(*t, task_status::waiting, task_status::runnable); }
 
 void yield_now() noexcept {
   thread* th = self();
@@ -302,9 +304,9 @@ void yield_now() noexcept {
     p->tick.store(tick, std::memory_order_relaxed);
     return;
   }
-  // Go sends the yielding task to the global queue. The local tail is as fair among the tasks of this
-  // processor, is stolen from like any queue, and costs a third; every 61st time the global queue keeps
-  // processors even.
+  // Go sends the yielding task to the global queue. The local tail is as fair among the tasks of
+  // this processor, is stolen from like any queue, and costs a third; every 61st time the global
+  // queue keeps processors even.
   void* local = look_elsewhere ? nullptr : me;
   switch_away(th, me, {after_switch::op::yield, me, nullptr, local, 0});
 }
@@ -328,16 +330,14 @@ task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) n
     void* arg;
     void operator()() const { start(arg); }
   } body{start, arg};
-  task* t = new_task(self()->p.load(std::memory_order_relaxed), detail::body_ops_for<starter>, &body, {},
-                     created_by);
+  task* t = new_task(self()->p.load(std::memory_order_relaxed), detail::body_ops_for<starter>,
+                     &body, {}, created_by);
   t->parent_id = 0;
   base::emit(base::event_kind::task_create, t->id, created_by);
   return t;
 }
 
-void set_task_name(task& t, char* name) noexcept {
-  std::free(std::exchange(t.name, name));
-}
+void set_task_name(task& t, char* name) noexcept { std::free(std::exchange(t.name, name)); }
 
 uint32_t next_random_number() noexcept { return next_random(self()); }
 

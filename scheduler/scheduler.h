@@ -1,5 +1,6 @@
 #pragma once
-// Private to the scheduler layer: processors and the process-wide scheduler. scheduler.cc has the design.
+// Private to the scheduler layer: processors and the process-wide scheduler. scheduler.cc has the
+// design.
 #include <atomic>
 #include <cstdint>
 
@@ -58,7 +59,8 @@ struct scheduler {
   std::atomic<int> idle_procs{0};
   std::atomic<int> spinning{0};
 
-  // When the last poll ended; 0 while a thread waits in the poller. wait_until is that thread's limit.
+  // When the last poll ended; 0 while a thread waits in the poller. wait_until is that thread's
+  // limit.
   std::atomic<int64_t> last_poll_ns{1};
   std::atomic<int64_t> poll_until_ns{never_ns};
   std::atomic<poller*> io{nullptr};
@@ -86,9 +88,9 @@ bool has_local_work(const processor* p) noexcept;
 bool any_queued_work() noexcept;  // in the global queue or any ring
 
 // idle.cc: the wake-up protocol.
-void wake_one() noexcept;                       // a task was queued: somebody should look
+void wake_one() noexcept;  // a task was queued: somebody should look
 void start_thread_for(processor* p, bool spinning) noexcept;
-void hand_off(processor* p) noexcept;           // p's thread leaves it: somebody else should run it
+void hand_off(processor* p) noexcept;  // p's thread leaves it: somebody else should run it
 void acquire(thread* th, processor* p) noexcept;
 processor* release(thread* th) noexcept;
 processor* take_idle_processor() noexcept;

@@ -102,8 +102,8 @@ void install_guard(char* at, size_t size) noexcept {
 bool new_slab(stack_pool& pool, const class_traits& t) noexcept {
   size_t count = pool.next_slab != 0 ? pool.next_slab : t.first_slab;
   for (;; count /= 2) {
-    // 1 MiB of slack: the first stack starts half a page-table page off, so that a guard and the top
-    // page of the stack below it, which are neighbours, share one page-table page.
+    // 1 MiB of slack: the first stack starts half a page-table page off, so that a guard and the
+    // top page of the stack below it, which are neighbours, share one page-table page.
     constexpr size_t skew = size_t{1} << 20;
     size_t size = count * t.reserve + 2 * skew;
     void* p = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
@@ -112,7 +112,8 @@ bool new_slab(stack_pool& pool, const class_traits& t) noexcept {
       if (count > 1) continue;
       return false;
     }
-    // A huge page under a stack would cost 2 MiB per task; an empty slab must not fatten a core file.
+    // A huge page under a stack would cost 2 MiB per task; an empty slab must not fatten a core
+    // file.
     ::madvise(p, size, MADV_NOHUGEPAGE);
     ::madvise(p, size, MADV_DONTDUMP);
     auto base = reinterpret_cast<uintptr_t>(p);

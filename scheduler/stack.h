@@ -1,10 +1,10 @@
 #pragma once
 // Task stacks: reserved address space that the kernel fills page by page as the task descends.
 //
-// A few large NORESERVE mappings (slabs) hold the stacks of one class side by side, so a million stacks
-// need a few dozen mappings. Below each stack lies a guard, installed with MADV_GUARD_INSTALL (kernel
-// 6.13, no mapping of its own) or, on older kernels, by mprotect within half of vm.max_map_count; past
-// that budget stacks have no guard, which is logged once.
+// A few large NORESERVE mappings (slabs) hold the stacks of one class side by side, so a million
+// stacks need a few dozen mappings. Below each stack lies a guard, installed with
+// MADV_GUARD_INSTALL (kernel 6.13, no mapping of its own) or, on older kernels, by mprotect within
+// half of vm.max_map_count; past that budget stacks have no guard, which is logged once.
 //
 // Rejected: growing by SIGSEGV (a read() into an ungrown stack returns EFAULT without any signal);
 // copying (C++ has interior pointers); one mapping per stack (32 753 stacks, then ENOMEM).
@@ -33,13 +33,13 @@ struct stack {
 #endif
 };
 
-// The stack last given back, still warm, or a new one. Fails with a fatal message that names the limit
-// (address space, overcommit) when no memory can be reserved. Thread-safe.
+// The stack last given back, still warm, or a new one. Fails with a fatal message that names the
+// limit (address space, overcommit) when no memory can be reserved. Thread-safe.
 stack* acquire_stack(stack_class cls) noexcept;
 void release_stack(stack* s) noexcept;
 
-// To be called when a task on `s` has ended, at `sp`, and another context runs. For the sanitizers only: they
-// never see the task's outermost frames return.
+// To be called when a task on `s` has ended, at `sp`, and another context runs. For the sanitizers
+// only: they never see the task's outermost frames return.
 void note_task_ended(stack* s, const void* sp) noexcept;
 
 // A chain of up to `max` free stacks for a processor's cache, without creating any; and back.

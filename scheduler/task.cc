@@ -16,7 +16,8 @@ task* g_free = nullptr;
 
 void add_chunk() noexcept {
   size_t n = g_chunk_count.load(std::memory_order_relaxed);
-  if (n == max_chunks) base::fatalf("more than %zu tasks exist at once", max_chunks * chunk_records);
+  if (n == max_chunks)
+    base::fatalf("more than %zu tasks exist at once", max_chunks * chunk_records);
   auto* chunk = new (std::nothrow) task[chunk_records];
   if (chunk == nullptr) base::fatal("out of memory for task records");
   for (size_t i = chunk_records; i-- > 0;) {

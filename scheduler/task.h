@@ -1,8 +1,9 @@
 #pragma once
 // The task record: everything the runtime knows of one green thread.
 //
-// Records live in chunks that are never given back, so a task pointer may be followed at any time; the
-// state word says whether the record is in use. That is what lets a dump walk all tasks without a lock.
+// Records live in chunks that are never given back, so a task pointer may be followed at any time;
+// the state word says whether the record is in use. That is what lets a dump walk all tasks without
+// a lock.
 #include <weft/detail/spawn.h>
 
 #include <atomic>
@@ -33,17 +34,17 @@ struct alignas(64) task {
   uint64_t id = 0;
   task* next = nullptr;  // link of the queue that holds the task
   context ctx;
-  stack* stk = nullptr;  // null until the first run
+  stack* stk = nullptr;          // null until the first run
   thread* own_thread = nullptr;  // foreign tasks: the thread it stands for
 
   std::atomic<int64_t> since_ns{0};  // coarse time of the last change of state
-  const void* waits_on = nullptr;  // address of the lock or channel, for dumps
+  const void* waits_on = nullptr;    // address of the lock or channel, for dumps
 
   uint64_t parent_id = 0;
-  uintptr_t created_by = 0;            // return address of the spawn call
-  char* name = nullptr;                // owned; null when unnamed
+  uintptr_t created_by = 0;                  // return address of the spawn call
+  char* name = nullptr;                      // owned; null when unnamed
   std::atomic<const void*> labels{nullptr};  // owned by the runtime layer (labels.h)
-  void* locals = nullptr;              // owned by the runtime layer (task_local.h)
+  void* locals = nullptr;                    // owned by the runtime layer (task_local.h)
 
   // Filled by the waker before ready(), read by the woken task.
   uintptr_t wake_value = 0;
@@ -57,7 +58,9 @@ struct alignas(64) task {
 
 inline constexpr uint32_t claim_bit = 1u << 16;
 
-inline task_status status_of(uint32_t word) noexcept { return static_cast<task_status>(word & 0xff); }
+inline task_status status_of(uint32_t word) noexcept {
+  return static_cast<task_status>(word & 0xff);
+}
 inline wait_reason reason_of(uint32_t word) noexcept {
   return static_cast<wait_reason>((word >> 8) & 0xff);
 }
@@ -67,18 +70,20 @@ inline constexpr uint32_t state_word(task_status s, wait_reason r) noexcept {
 
 // The one door: the only function that changes a task's status.
 //
-// The caller owns the task by the rules of task_state.h, so from -> to cannot race with another change;
-// only the claim bit is shared, with whoever inspects a task that is not executing:
+// The caller owns the task by the rules of task_state.h, so from -> to cannot race with another
+// change; only the claim bit is shared, with whoever inspects a task that is not executing:
 //   - out of `running`, `blocking` and `free`, where no claim can be taken, a store is enough;
 //   - waiting -> runnable keeps a claim, because the task does not execute yet: one fetch_add;
-//   - into `running` out of a claimable state, the door waits until the claim is released (microseconds).
+//   - into `running` out of a claimable state, the door waits until the claim is released
+//   (microseconds).
 void wait_for_claim(task& t, uint32_t from_word, uint32_t to_word) noexcept;
 
 inline void change_state(task& t, task_status from, task_status to,
                          wait_reason reason = wait_reason::none) noexcept {
   WEFT_DCHECK(legal(from, to));
   const uint32_t to_word = state_word(to, reason);
-  // [ord task.state] release: whoever acquires the word sees the saved context and the wait's details.
+  // [ord task.state] release: whoever acquires the word sees the saved context and the wait's
+  // details.
   switch (from) {
     case task_status::free:
     case task_status::running:
@@ -113,8 +118,9 @@ inline void change_state(task& t, task_status from, task_status to,
                  static_cast<uint8_t>(reason));
 }
 
-// Tries to keep a task from starting to execute, so that its saved context may be read. Succeeds only
-// for a task that is runnable or waiting; every success needs an unclaim. Hold it for microseconds.
+// Tries to keep a task from starting to execute, so that its saved context may be read. Succeeds
+// only for a task that is runnable or waiting; every success needs an unclaim. Hold it for
+// microseconds.
 bool claim(task& t, uint32_t& word_when_claimed) noexcept;
 void unclaim(task& t) noexcept;
 

@@ -1,13 +1,14 @@
 #pragma once
-// Who owns a task, and how that changes. tests/unit/scheduler/task_state_test.cc reads the table below
-// and compares it with legal().
+// Who owns a task, and how that changes. tests/unit/scheduler/task_state_test.cc reads the table
+// below and compares it with legal().
 #include <cstdint>
 
 namespace weft::sched {
 
 enum class task_status : uint8_t {
   free,      // on a free list of records; nobody's
-  runnable,  // on exactly one run queue; whoever pops it owns it. Without a stack until its first run.
+  runnable,  // on exactly one run queue; whoever pops it owns it. Without a stack until its first
+             // run.
   running,   // current on one thread that holds a P; that thread owns it and its stack
   blocking,  // executing on a thread whose P was released or retaken; the thread owns it
   waiting,   // off its stack, listed by whoever will wake it; the wait reason is valid
@@ -48,7 +49,8 @@ enum class wait_reason : uint8_t {
 #undef WEFT_WAIT_REASON
 };
 
-const char* status_name(task_status s) noexcept;  // "runnable", "running", "syscall", "waiting", "dead"
+const char* status_name(
+    task_status s) noexcept;  // "runnable", "running", "syscall", "waiting", "dead"
 const char* reason_name(wait_reason r) noexcept;  // "chan receive", …
 
 }  // namespace weft::sched

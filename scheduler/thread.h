@@ -27,8 +27,8 @@ struct thread {
   thread() = default;
   thread(const char* role_, int steal_) noexcept : steal(steal_), role(role_) {}
 
-  // The retake protocol (scheduler.cc, "Retake"). crit is 1 while the thread is inside the runtime and
-  // may use its P; steal says what another thread wants of that P.
+  // The retake protocol (scheduler.cc, "Retake"). crit is 1 while the thread is inside the runtime
+  // and may use its P; steal says what another thread wants of that P.
   std::atomic<int> crit{0};
   std::atomic<int> steal{0};
   std::atomic<processor*> p{nullptr};
@@ -52,15 +52,16 @@ struct thread {
   task* own_task = nullptr;  // foreign threads: the record that stands for the thread
   uint32_t rng = 0;
 
-  thread* all_next = nullptr;          // registry, under its lock
+  thread* all_next = nullptr;           // registry, under its lock
   std::atomic<void*> sampler{nullptr};  // owned by the thread_start sink that set it
 };
 
 // Stands for every thread without a record; its steal word sends the first enter() to slow_enter().
 extern thread g_unattached;
 
-// The calling thread's record. Opaque, because a task may continue on another thread after any switch:
-// never keep the result across one. A thread that the runtime does not know yet gets g_unattached.
+// The calling thread's record. Opaque, because a task may continue on another thread after any
+// switch: never keep the result across one. A thread that the runtime does not know yet gets
+// g_unattached.
 WEFT_OPAQUE thread* self() noexcept;
 
 // As self(), but null for an unknown thread. Async-signal-safe.
@@ -74,7 +75,7 @@ void attach_foreign(const char* role) noexcept;
 void register_thread(thread* t) noexcept;
 void unregister_thread(thread* t) noexcept;
 void for_each_thread(void (*f)(thread*, void*), void* arg) noexcept;
-int thread_count() noexcept;           // alive and known
-uint64_t threads_created() noexcept;   // ever started by the runtime
+int thread_count() noexcept;          // alive and known
+uint64_t threads_created() noexcept;  // ever started by the runtime
 
 }  // namespace weft::sched

@@ -1,10 +1,10 @@
 #pragma once
 // Timers: one 4-ary heap per processor, under that processor's timer lock.
 //
-// A timer's function runs in the scheduler, inside the heap's lock. So remove_timer() has nothing to wait
-// for: when it returns, the function has either run to its end or never will. The function may ready
-// tasks and try non-blocking channel operations; it must not park or touch timers, except to link itself
-// anew with rearm_timer().
+// A timer's function runs in the scheduler, inside the heap's lock. So remove_timer() has nothing
+// to wait for: when it returns, the function has either run to its end or never will. The function
+// may ready tasks and try non-blocking channel operations; it must not park or touch timers, except
+// to link itself anew with rearm_timer().
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -64,12 +64,13 @@ class timer_heap {
   std::atomic<int64_t> earliest_{never_ns};
 };
 
-// Both inside a critical section (park.h). add_timer: t.when_ns and t.fire are set and the timer is in no
-// heap. remove_timer: true if the function had not run and now never will.
+// Both inside a critical section (park.h). add_timer: t.when_ns and t.fire are set and the timer is
+// in no heap. remove_timer: true if the function had not run and now never will.
 void add_timer(timer& t) noexcept;
 bool remove_timer(timer& t) noexcept;
 
-// From the timer's own function only, as its last act: links the timer again, for `when_ns` in the future.
+// From the timer's own function only, as its last act: links the timer again, for `when_ns` in the
+// future.
 void rearm_timer(timer& t, int64_t when_ns) noexcept;
 
 }  // namespace weft::sched

@@ -80,7 +80,7 @@ TEST(E12_Life, SecondRunLetsTheOthersGoOn) {
   run([&] {
     EXPECT_TRUE(test::eventually([&] { return steps.load() > at_rest; }));
     stop = true;
-    EXPECT_TRUE(test::eventually([] { return num_tasks() == 1; }));
+    EXPECT_TRUE(test::eventually([] { return test::own_tasks() == 1; }));
   });
 }
 
@@ -157,14 +157,14 @@ TEST(E12_Life, ConcurrentPanicsReportOnce) {
 }
 
 WEFT_WORLD_TEST(E12_Life, NumTasksCountsUserTasksOnly) {
-  EXPECT_EQ(num_tasks(), 1);
+  EXPECT_EQ(test::own_tasks(), 1);
   chan<int> gate(0);
   for (int i = 1; i <= 20; ++i) {
     go([gate] { gate.recv(); });
-    EXPECT_EQ(num_tasks(), 1 + i);
+    EXPECT_EQ(test::own_tasks(), 1 + i);
   }
   gate.close();
-  EXPECT_TRUE(test::eventually([] { return num_tasks() == 1; }));
+  EXPECT_TRUE(test::eventually([] { return test::own_tasks() == 1; }));
 }
 
 TEST(E12_Life, MainTaskHasIdOne) {

@@ -52,6 +52,8 @@ void in_world(int max_procs, const std::function<void()>& body) {
   options o;
   o.max_procs = max_procs;
   run(o, [&body] {
+    // The main task of the run before may still be on its way out.
+    EXPECT_TRUE(eventually([] { return num_tasks() == 1 + g_left_behind; }));
     body();
     EXPECT_TRUE(eventually([] { return num_tasks() == 1 + g_left_behind; }))
         << num_tasks() << " tasks exist at the end; 1 (this one) and " << g_left_behind
@@ -72,6 +74,8 @@ void leave_tasks_behind(sched::wait_reason reason, int n) {
   g_left_behind += n;
   g_left_behind_by_reason[static_cast<int>(reason)] += n;
 }
+
+int64_t own_tasks() { return num_tasks() - g_left_behind; }
 
 int64_t memory_in_use() {
   int64_t kib = 0;

@@ -44,6 +44,9 @@ int world_procs();
 // and count_waiting() leaves them out.
 void leave_tasks_behind(sched::wait_reason reason, int n);
 
+// num_tasks() without those.
+int64_t own_tasks();
+
 // Resident memory and page tables of this process, in bytes.
 int64_t memory_in_use();
 

@@ -19,15 +19,16 @@ namespace weft {
 void set_cpu_profile_rate(int hz);
 int cpu_profile_rate() noexcept;
 
-// Writes every task's stack as text: one block per task, "goroutine ID [STATUS, …]:" as Go's dumps, the
-// calling task first. No task is stopped for longer than microseconds. Returns the number of tasks.
+// Writes every task's stack as text: one block per task, "goroutine ID [STATUS, …]:" as Go's dumps,
+// the calling task first. No task is stopped for longer than microseconds. Returns the number of
+// tasks.
 size_t dump_tasks(std::ostream& out);
 
 namespace pprof {
 
-// Starts collecting a CPU profile; stop_cpu_profile() writes it to `out` (gzip'ed profile.proto), which
-// must live until then. Throws panic_error ("cpu profiling already in use") if one was started here and
-// not stopped; HTTP requests for profiles run beside it. Thread-safe.
+// Starts collecting a CPU profile; stop_cpu_profile() writes it to `out` (gzip'ed profile.proto),
+// which must live until then. Throws panic_error ("cpu profiling already in use") if one was
+// started here and not stopped; HTTP requests for profiles run beside it. Thread-safe.
 void start_cpu_profile(std::ostream& out);
 // Writes the profile and ends collecting. Does nothing when none was started.
 void stop_cpu_profile();
@@ -40,8 +41,9 @@ class profile {
   virtual std::string_view description() const noexcept = 0;
   // Number of entries now: for "goroutine" the tasks that exist.
   virtual int64_t count() const noexcept = 0;
-  // Writes the profile. debug 0: gzip'ed profile.proto; 1: text with names; 2: for "goroutine" the full
-  // dump of all tasks, else as 1. May take seconds for many tasks; the caller is not suspended between.
+  // Writes the profile. debug 0: gzip'ed profile.proto; 1: text with names; 2: for "goroutine" the
+  // full dump of all tasks, else as 1. May take seconds for many tasks; the caller is not suspended
+  // between.
   virtual void write_to(std::ostream& out, int debug) const = 0;
 };
 

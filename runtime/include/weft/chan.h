@@ -5,10 +5,10 @@
 //   weft::go([c] { for (int i = 0; i < 3; ++i) c.send(i); c.close(); });
 //   for (int v : c) use(v);                    // until closed and drained
 //
-// A chan is a handle: copies refer to the same channel, which lives as long as one of them. A default-
-// constructed handle is the nil channel: sending and receiving block forever, select ignores it.
-// Waiting senders and receivers are served in FIFO order. A task that waits is parked ("chan receive",
-// "chan send"); a thread that is no task blocks. All operations are thread-safe.
+// A chan is a handle: copies refer to the same channel, which lives as long as one of them. A
+// default- constructed handle is the nil channel: sending and receiving block forever, select
+// ignores it. Waiting senders and receivers are served in FIFO order. A task that waits is parked
+// ("chan receive", "chan send"); a thread that is no task blocks. All operations are thread-safe.
 #include <weft/detail/chan_core.h>
 #include <weft/error.h>
 
@@ -35,22 +35,24 @@ class send_chan;
 
 template <class T>
 class chan {
-  static_assert(std::is_nothrow_move_constructible_v<T>,
-                "weft::chan<T> needs a nothrow move constructor: values move under the channel's lock. "
-                "Send a std::unique_ptr<T> instead");
-  static_assert(!std::is_reference_v<T> && !std::is_const_v<T>, "weft::chan<T>: T must be an object");
+  static_assert(
+      std::is_nothrow_move_constructible_v<T>,
+      "weft::chan<T> needs a nothrow move constructor: values move under the channel's lock. "
+      "Send a std::unique_ptr<T> instead");
+  static_assert(!std::is_reference_v<T> && !std::is_const_v<T>,
+                "weft::chan<T>: T must be an object");
 
  public:
   // The nil channel.
   chan() noexcept = default;
 
-  // Makes a channel that buffers up to `capacity` values. Throws panic_error ("makechan: size out of
-  // range") when that many cannot be addressed.
+  // Makes a channel that buffers up to `capacity` values. Throws panic_error ("makechan: size out
+  // of range") when that many cannot be addressed.
   explicit chan(size_t capacity)
       : core_(detail::chan_core::make(detail::element_ops_for<T>, capacity)) {}
 
-  // Waits until a receiver or buffer space takes v. Throws panic_error ("send on closed channel") if the
-  // channel is closed, also while waiting.
+  // Waits until a receiver or buffer space takes v. Throws panic_error ("send on closed channel")
+  // if the channel is closed, also while waiting.
   void send(T v) const { core().send(&v); }
 
   // Waits for a value; nullopt once the channel is closed and drained.
@@ -60,8 +62,8 @@ class chan {
     return s.take();
   }
 
-  // As send and recv, but false / nullopt instead of waiting. To tell "empty" from "closed", see the
-  // overload with `open`.
+  // As send and recv, but false / nullopt instead of waiting. To tell "empty" from "closed", see
+  // the overload with `open`.
   bool try_send(T v) const { return core().try_send(&v); }
   std::optional<T> try_recv() const {
     bool open;
@@ -74,8 +76,8 @@ class chan {
     return s.take();
   }
 
-  // No more values will be sent: receivers drain the buffer and then get nullopt, blocked senders throw.
-  // Throws panic_error for a closed ("close of closed channel") or nil channel.
+  // No more values will be sent: receivers drain the buffer and then get nullopt, blocked senders
+  // throw. Throws panic_error for a closed ("close of closed channel") or nil channel.
   void close() const { core().close(); }
 
   size_t size() const noexcept { return core_ ? core_->size() : 0; }          // values buffered now
@@ -132,7 +134,8 @@ template <class T>
 class recv_chan {
  public:
   recv_chan() noexcept = default;
-  recv_chan(const chan<T>& c) noexcept : chan_(c) {}  // NOLINT: as in Go, a channel converts to its ends
+  recv_chan(const chan<T>& c) noexcept
+      : chan_(c) {}  // NOLINT: as in Go, a channel converts to its ends
   std::optional<T> recv() const { return chan_.recv(); }
   std::optional<T> try_recv() const { return chan_.try_recv(); }
   std::optional<T> try_recv(bool& open) const { return chan_.try_recv(open); }
@@ -152,7 +155,8 @@ template <class T>
 class send_chan {
  public:
   send_chan() noexcept = default;
-  send_chan(const chan<T>& c) noexcept : chan_(c) {}  // NOLINT: as in Go, a channel converts to its ends
+  send_chan(const chan<T>& c) noexcept
+      : chan_(c) {}  // NOLINT: as in Go, a channel converts to its ends
   void send(T v) const { chan_.send(std::move(v)); }
   bool try_send(T v) const { return chan_.try_send(std::move(v)); }
   void close() const { chan_.close(); }

@@ -7,9 +7,9 @@
 
 namespace weft {
 
-// Works with any lock that has lock() and unlock(): std::unique_lock<weft::mutex>, weft::mutex itself.
-// Waiters are woken in the order in which they began to wait; there are no spurious wake-ups; a
-// notification without waiters is lost. Any thread.
+// Works with any lock that has lock() and unlock(): std::unique_lock<weft::mutex>, weft::mutex
+// itself. Waiters are woken in the order in which they began to wait; there are no spurious
+// wake-ups; a notification without waiters is lost. Any thread.
 class condition_variable {
  public:
   condition_variable() = default;
@@ -60,7 +60,8 @@ class condition_variable {
   template <class Lock>
   bool wait_at(Lock& lock, int64_t deadline_ns) {
     detail::waiter w;
-    // The place in the queue is taken before the lock is released, so no notification can be missed.
+    // The place in the queue is taken before the lock is released, so no notification can be
+    // missed.
     enqueue(w);
     lock.unlock();
     bool notified = sleep(w, deadline_ns);

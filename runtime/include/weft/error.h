@@ -4,8 +4,9 @@
 
 namespace weft {
 
-// Thrown for what Go answers with a recoverable panic: "send on closed channel", "close of nil channel",
-// "sync: negative WaitGroup counter", ... Uncaught, it ends the process with a report, exit status 2.
+// Thrown for what Go answers with a recoverable panic: "send on closed channel", "close of nil
+// channel", "sync: negative WaitGroup counter", ... Uncaught, it ends the process with a report,
+// exit status 2.
 class panic_error : public std::logic_error {
  public:
   using std::logic_error::logic_error;

@@ -18,7 +18,8 @@ label_node* retain_labels(const label_node* n) noexcept;
 void drop_labels(const label_node* n) noexcept;
 }  // namespace detail
 
-// An immutable set of labels, sorted by key, one value per key (the last given wins). Cheap to copy.
+// An immutable set of labels, sorted by key, one value per key (the last given wins). Cheap to
+// copy.
 class labels {
  public:
   using pair = std::pair<std::string, std::string>;
@@ -65,8 +66,9 @@ class label_scope {
 };
 }  // namespace detail
 
-// Runs f() with `l` added to the calling task's labels and restores them afterwards, also when f throws.
-// Tasks started in f inherit them. From a thread that is no task it labels the thread's own samples.
+// Runs f() with `l` added to the calling task's labels and restores them afterwards, also when f
+// throws. Tasks started in f inherit them. From a thread that is no task it labels the thread's own
+// samples.
 template <class F>
 auto with_labels(const labels& l, F&& f) -> std::invoke_result_t<F> {
   detail::label_scope scope(this_task::current_labels().with(l));

@@ -13,8 +13,8 @@
 namespace weft {
 
 struct options {
-  // How many tasks execute at the same time, 1 to 1024. 0: WEFT_MAXPROCS, else the CPUs that the affinity
-  // mask and the cgroup quota grant.
+  // How many tasks execute at the same time, 1 to 1024. 0: WEFT_MAXPROCS, else the CPUs that the
+  // affinity mask and the cgroup quota grant.
   int max_procs = 0;
 };
 
@@ -22,11 +22,11 @@ namespace detail {
 void run_main(const options& o, const body_ops& ops, void* callable);
 }
 
-// Starts the process-wide runtime, runs `main` as the main task (id 1) and returns its result (0 for a
-// void main) when that task returns. As in Go, the other tasks are not waited for: they stop where they
-// are and never run again, unless run() is called again, which lets them go on. An exception that escapes
-// `main` ends the process like any uncaught one. Blocks the calling thread, which must not be a task;
-// one run() at a time, otherwise panic_error.
+// Starts the process-wide runtime, runs `main` as the main task (id 1) and returns its result (0
+// for a void main) when that task returns. As in Go, the other tasks are not waited for: they stop
+// where they are and never run again, unless run() is called again, which lets them go on. An
+// exception that escapes `main` ends the process like any uncaught one. Blocks the calling thread,
+// which must not be a task; one run() at a time, otherwise panic_error.
 template <class F>
 int run(const options& o, F&& main) {
   using result_type = std::invoke_result_t<std::decay_t<F>>;
@@ -45,9 +45,7 @@ int run(const options& o, F&& main) {
 }
 
 template <class F>
-  requires std::is_invocable_v<std::decay_t<F>>
-int run(F&& main) {
-  return run(options{}, std::forward<F>(main));
-}
+requires std::is_invocable_v<std::decay_t<F>>
+int run(F&& main) { return run(options{}, std::forward<F>(main)); }
 
 }  // namespace weft

@@ -26,8 +26,8 @@ struct select_case {
   bool success = false;  // out; recv: a value arrived
 };
 
-// Runs the protocol over cases[0..n) and returns the index of the one that took effect. A chosen send on
-// a closed channel throws panic_error.
+// Runs the protocol over cases[0..n) and returns the index of the one that took effect. A chosen
+// send on a closed channel throws panic_error.
 int select_cases(select_case* cases, int n);
 
 template <class T, class F>
@@ -83,7 +83,8 @@ struct nothing {
 
 }  // namespace detail
 
-// Receive from c; f(std::optional<T>) or f() runs if this case is chosen (nullopt: closed and drained).
+// Receive from c; f(std::optional<T>) or f() runs if this case is chosen (nullopt: closed and
+// drained).
 template <class Chan, class F = detail::nothing>
 auto on_recv(const Chan& c, F f = {}) {
   using T = typename std::decay_t<decltype(c.recv())>::value_type;
@@ -108,11 +109,11 @@ auto on_default(F f = {}) {
   return detail::default_clause<F>{std::move(f)};
 }
 
-// Waits until one case can go on, carries out exactly that one, runs its function and returns its index in
-// the argument list. Among several ready cases the choice is uniformly random. The expressions in the
-// arguments are evaluated once, before anything is chosen. Nil channels are never ready; a send on a
-// closed channel is, and throws panic_error ("send on closed channel") when chosen. select() without any
-// case blocks forever. Parks a task ("select"), blocks a thread.
+// Waits until one case can go on, carries out exactly that one, runs its function and returns its
+// index in the argument list. Among several ready cases the choice is uniformly random. The
+// expressions in the arguments are evaluated once, before anything is chosen. Nil channels are
+// never ready; a send on a closed channel is, and throws panic_error ("send on closed channel")
+// when chosen. select() without any case blocks forever. Parks a task ("select"), blocks a thread.
 template <class... Clauses>
 int select(Clauses... clauses) {
   constexpr int n = sizeof...(Clauses);

@@ -44,13 +44,14 @@ inline spawn_params params_of(const spawn_options& o) {
 
 }  // namespace detail
 
-// Starts a task that runs f(args...) on decayed copies, like Go's go statement. Returns at once; the task
-// runs when a processor gets to it. An exception that escapes f ends the process with a report, exit
-// status 2. Callable from tasks and from any other thread, also before weft::run (the task then waits).
-// f and the arguments must be nothrow-movable in practice: a throwing move ends the process.
+// Starts a task that runs f(args...) on decayed copies, like Go's go statement. Returns at once;
+// the task runs when a processor gets to it. An exception that escapes f ends the process with a
+// report, exit status 2. Callable from tasks and from any other thread, also before weft::run (the
+// task then waits). f and the arguments must be nothrow-movable in practice: a throwing move ends
+// the process.
 template <class F, class... Args>
-  requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
-WEFT_ALWAYS_INLINE void go(F&& f, Args&&... args) {
+requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...> WEFT_ALWAYS_INLINE void go(
+    F&& f, Args&&... args) {
   if constexpr (sizeof...(Args) == 0) {
     detail::go_impl(std::forward<F>(f), {});
   } else {
@@ -64,21 +65,21 @@ WEFT_ALWAYS_INLINE void go(F&& f, Args&&... args) {
 }
 
 template <class F>
-  requires std::is_invocable_v<std::decay_t<F>>
-WEFT_ALWAYS_INLINE void go(const spawn_options& options, F&& f) {
+requires std::is_invocable_v<std::decay_t<F>> WEFT_ALWAYS_INLINE void go(
+    const spawn_options& options, F&& f) {
   detail::go_impl(std::forward<F>(f), detail::params_of(options));
 }
 
-// The result of a spawned task. Movable, not copyable. Dropping it without join() detaches the task; an
-// exception that nobody joined then ends the process, as one escaping go() does.
+// The result of a spawned task. Movable, not copyable. Dropping it without join() detaches the
+// task; an exception that nobody joined then ends the process, as one escaping go() does.
 template <class T>
 class [[nodiscard]] join_handle {
  public:
   join_handle() = default;
 
-  // Waits until the task has ended and returns its result or rethrows its exception. At most once; a
-  // second call or one on an empty handle throws panic_error. From a task it parks ("task join"), from
-  // another thread it blocks.
+  // Waits until the task has ended and returns its result or rethrows its exception. At most once;
+  // a second call or one on an empty handle throws panic_error. From a task it parks ("task join"),
+  // from another thread it blocks.
   T join() {
     auto shared = std::exchange(state_, nullptr);
     if (shared == nullptr) detail::throw_empty_join();
@@ -134,13 +135,13 @@ WEFT_ALWAYS_INLINE auto spawn(F&& f) -> join_handle<std::invoke_result_t<std::de
   return spawn(spawn_options{}, std::forward<F>(f));
 }
 
-// Tasks that exist now: executing, runnable or waiting, the caller included; the runtime's own are not
-// counted. Go's NumGoroutine.
+// Tasks that exist now: executing, runnable or waiting, the caller included; the runtime's own are
+// not counted. Go's NumGoroutine.
 int64_t num_tasks() noexcept;
 
-// Sets the number of tasks that execute at the same time and returns the previous number; n <= 0 only
-// reads. Above 1024 throws std::invalid_argument. Stops all tasks for some microseconds. Without effect
-// while no run() is under way: its options set the number.
+// Sets the number of tasks that execute at the same time and returns the previous number; n <= 0
+// only reads. Above 1024 throws std::invalid_argument. Stops all tasks for some microseconds.
+// Without effect while no run() is under way: its options set the number.
 int set_max_procs(int n);
 
 namespace this_task {
@@ -148,8 +149,8 @@ namespace this_task {
 // Lets other runnable tasks go first.
 void yield();
 
-// Pauses the task for at least d, without occupying a thread. d <= 0 returns at once. From a thread that
-// is no task it blocks the thread.
+// Pauses the task for at least d, without occupying a thread. d <= 0 returns at once. From a thread
+// that is no task it blocks the thread.
 void sleep_for(std::chrono::nanoseconds d);
 void sleep_until(std::chrono::steady_clock::time_point t);
 

@@ -23,11 +23,13 @@ class wait_group {
   void add(int64_t n);
   void done() { add(-1); }
 
-  // Parks until the counter is 0 ("sync.WaitGroup.Wait"). Any number of waiters, reusable afterwards. The
-  // object may be destroyed as soon as wait() has returned and no other call is under way.
+  // Parks until the counter is 0 ("sync.WaitGroup.Wait"). Any number of waiters, reusable
+  // afterwards. The object may be destroyed as soon as wait() has returned and no other call is
+  // under way.
   void wait();
 
-  // add(1), run f in a new task, done() when it returns. An exception that escapes f ends the process.
+  // add(1), run f in a new task, done() when it returns. An exception that escapes f ends the
+  // process.
   template <class F>
   WEFT_ALWAYS_INLINE void go(F&& f) {
     add(1);

@@ -71,7 +71,8 @@ std::string get(std::string_view target, std::string_view method = "GET") {
          " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 }
 
-// Everything is asked of both homes: the debug server's threads and a mux on the program's own server.
+// Everything is asked of both homes: the debug server's threads and a mux on the program's own
+// server.
 class DebugEndpoints : public ::testing::TestWithParam<bool> {
  protected:
   // Runs f(ask) on a plain thread while the servers answer.
@@ -91,7 +92,8 @@ class DebugEndpoints : public ::testing::TestWithParam<bool> {
         std::string at = debug::serve("localhost:0");
         port = std::stoi(at.substr(at.rfind(':') + 1));
       }
-      blocking([&] { f([port](const std::string& r) { return ask_over(connect_to(port), r); }, port); });
+      blocking(
+          [&] { f([port](const std::string& r) { return ask_over(connect_to(port), r); }, port); });
       s.close();
       while (num_tasks() > 1) this_task::yield();
     });

@@ -1,4 +1,5 @@
-// What a process says on SIGQUIT, on an uncaught exception and on a fatal error. Each in a child process.
+// What a process says on SIGQUIT, on an uncaught exception and on a fatal error. Each in a child
+// process.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <weft/weft.h>
@@ -11,7 +12,9 @@
 namespace weft {
 namespace {
 
-[[gnu::noinline]] void thrower_of_the_test() { throw std::runtime_error("first line\nsecond line"); }
+[[gnu::noinline]] void thrower_of_the_test() {
+  throw std::runtime_error("first line\nsecond line");
+}
 
 [[gnu::noinline]] void waits_for_ever(chan<int> c) {
   c.recv();
@@ -42,7 +45,8 @@ TEST_F(Reports, SigquitDumpsEveryTaskAndExits2) {
         });
       },
       ::testing::ExitedWithCode(2),
-      "SIGQUIT: quit\n\ngoroutine (.|\n)*\\[chan receive, name \"the waiter\"\\](.|\n)*waits_for_ever(.|"
+      "SIGQUIT: quit\n\ngoroutine (.|\n)*\\[chan receive, name \"the "
+      "waiter\"\\](.|\n)*waits_for_ever(.|"
       "\n)*created by");
 }
 
@@ -68,7 +72,8 @@ TEST_F(Reports, AnUncaughtExceptionShowsTheStackOfTheThrow) {
         });
       },
       ::testing::ExitedWithCode(2),
-      "panic: first line\n\tsecond line \\(std::runtime_error\\)\n\ngoroutine (.|\n)*thrower_of_the_test");
+      "panic: first line\n\tsecond line \\(std::runtime_error\\)\n\ngoroutine "
+      "(.|\n)*thrower_of_the_test");
 }
 
 TEST_F(Reports, AFatalErrorShowsAllTasks) {
@@ -82,7 +87,8 @@ TEST_F(Reports, AFatalErrorShowsAllTasks) {
         });
       },
       ::testing::ExitedWithCode(2),
-      "fatal error: sync: unlock of unlocked mutex\n\ngoroutine 1 \\[running\\](.|\n)*waits_for_ever");
+      "fatal error: sync: unlock of unlocked mutex\n\ngoroutine 1 "
+      "\\[running\\](.|\n)*waits_for_ever");
 }
 
 }  // namespace

@@ -23,9 +23,9 @@
 #define WEFT_TSAN 0
 #endif
 
-// A function whose result the compiler may not assume equal between two calls. noinline alone is not
-// enough: both gcc and clang infer that a function returning a thread-local's address is pure and
-// merge the calls around a task switch. Use together with asm volatile("") in the body.
+// A function whose result the compiler may not assume equal between two calls. noinline alone is
+// not enough: both gcc and clang infer that a function returning a thread-local's address is pure
+// and merge the calls around a task switch. Use together with asm volatile("") in the body.
 #if defined(__clang__)
 #define WEFT_OPAQUE __attribute__((noinline))
 #else

@@ -19,7 +19,6 @@ struct element_ops {
 
 class chan_core;
 
-
 // Intrusive counted reference.
 class chan_ref {
  public:

@@ -23,9 +23,7 @@ class join_state {
   void finish() noexcept;  // last call of the task
   void wait() noexcept;
   void rethrow_if_failed();
-  bool done() const noexcept {
-    return waiter_.load(std::memory_order_acquire) == finished();
-  }
+  bool done() const noexcept { return waiter_.load(std::memory_order_acquire) == finished(); }
 
  private:
   static sched::task* finished() noexcept;

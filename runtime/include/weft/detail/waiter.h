@@ -33,8 +33,9 @@ struct waiter {
   sched::task* task = nullptr;
   waiter* prev = nullptr;
   waiter* next = nullptr;
-  void* element = nullptr;       // channels: where the value is or goes
-  select_wait* select = nullptr;  // not null: one of several cases; the waker must win select->claim()
+  void* element = nullptr;  // channels: where the value is or goes
+  select_wait* select =
+      nullptr;  // not null: one of several cases; the waker must win select->claim()
   int case_index = 0;
   bool queued = false;
   bool success = false;  // channels: false when woken by close. Locks: ownership handed over

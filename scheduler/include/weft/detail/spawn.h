@@ -12,8 +12,8 @@ struct task;
 
 namespace weft::detail {
 
-// A callable that waits for its task's first run. It is moved into storage inside the task record (or
-// on the heap when larger) and invoked from there.
+// A callable that waits for its task's first run. It is moved into storage inside the task record
+// (or on the heap when larger) and invoked from there.
 struct body_ops {
   size_t size;
   size_t align;
@@ -41,8 +41,8 @@ struct spawn_params {
   bool main = false;    // the program's main task: takes id 1 if nobody has
 };
 
-// Makes a task of *callable (moved from) and queues it. The return address of this call is recorded as
-// the place of creation. Callable from any thread.
+// Makes a task of *callable (moved from) and queues it. The return address of this call is recorded
+// as the place of creation. Callable from any thread.
 [[gnu::noinline]] void spawn_task(const body_ops& ops, void* callable, const spawn_params& params);
 
 }  // namespace weft::detail
