@@ -109,7 +109,7 @@ struct request {
   std::atomic<uint32_t> state{0};
   std::atomic<thread*> target{nullptr};
   size_t depth = 0;
-  bool has_task = false;
+  task* executing = nullptr;  // what the target was executing; null in the scheduler
   raw_capture result;
 };
 request& slot() noexcept {
@@ -128,7 +128,7 @@ void answer(int, siginfo_t*, void* ucontext) noexcept {
       r->state.compare_exchange_strong(asked, 2, std::memory_order_acq_rel)) {
     task* t = th->current.load(std::memory_order_relaxed);
     regs from = regs_from_ucontext(ucontext);
-    r->has_task = t != nullptr;
+    r->executing = t;
     if (t != nullptr) {
       copy_identity(r->result, *t, t->state.load(std::memory_order_relaxed));
       r->result.leaf_is_exact = true;
@@ -173,8 +173,8 @@ bool capture_running(task& t, size_t depth, raw_capture& out) {
     base::futex_wait(r.state, state, left > 0 ? left : 1'000'000);
   }
   r.state.store(0, std::memory_order_relaxed);
-  if (!r.has_task) return false;
-  if (r.result.id != t.id) {
+  if (r.executing == nullptr) return false;
+  if (r.executing != &t) {
     weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(r.result.labels));
     return false;
   }

@@ -14,8 +14,10 @@
 //        looks like C++ it cuts every (...) and <...>. So the two must differ for such names. Where
 //        the symbolizer knows no mangled name, system_name is left empty, which also keeps
 //        `-symbolize=demangle=full` from touching the name.
-//   [E5] Mapping.has_functions tells a reader never to symbolize that mapping itself; it is true
-//        only if every location in it has name, file and line.
+//   [E5] Mapping.has_functions tells a reader not to symbolize that mapping itself: it would replace
+//        every name of the mapping, ours too. It is true once a location in it has name, file and
+//        line: then its debug information was at hand here, and what stayed unnamed (PLT entries,
+//        assembly) has none. Go's rule, every location, never holds for a C++ program.
 //   [E6] mapping[0] is the main binary: readers call the profile by it. The rest is in file order.
 //   [E7] A truncated stack ends in a frame named "[truncated stack]", so that it cannot be mistaken
 //        for a root of the call graph. It has no address and no mapping. An empty stack is a frame
@@ -75,7 +77,7 @@ class profile_encoder {
     out_->set_default_sample_type(string(data_.default_sample_type));
     for (int i = 0; i < out_->mapping_size(); ++i) {  // [E5]
       const mapping_state& state = mapping_states_[static_cast<size_t>(i)];
-      out_->mutable_mapping(i)->set_has_functions(state.used && state.all_resolved);
+      out_->mutable_mapping(i)->set_has_functions(state.has_lines);
     }
     const size_t size = out_->ByteSizeLong();
     if (size > max_message) {
@@ -89,8 +91,7 @@ class profile_encoder {
   struct mapping_state {
     uintptr_t start;
     uintptr_t limit;
-    bool used = false;
-    bool all_resolved = true;
+    bool has_lines = false;
   };
 
   int64_t string(std::string_view text) {
@@ -162,7 +163,7 @@ class profile_encoder {
     to->set_address(inner.address);
     const uint64_t mapping_id = mapping_at(inner.address);
     to->set_mapping_id(mapping_id);
-    bool resolved = true;
+    bool resolved = !lines.empty();
     for (const resolved_frame& line : lines) {
       const frame& f = *line.source;
       resolved = resolved && !f.name.empty() && !f.file.empty() && f.line > 0;
@@ -172,9 +173,8 @@ class profile_encoder {
       l->set_line(f.line);
     }
     if (mapping_id != 0) {
-      mapping_state& state = mapping_states_[mapping_id - 1];
-      state.used = true;
-      state.all_resolved = state.all_resolved && resolved;
+      bool& has_lines = mapping_states_[mapping_id - 1].has_lines;
+      has_lines = has_lines || resolved;
     }
     return entry->second;
   }

@@ -136,6 +136,12 @@ bool unlock_spinlock(task*, void* lock) {
   return true;
 }
 
+// The task's record is complete: from here on others may see it.
+void publish(task* t) noexcept {
+  change_state(*t, task_status::free, task_status::runnable);
+  base::emit(base::event_kind::task_create, t->id, t->created_by);
+}
+
 task* new_task(processor* p, const detail::body_ops& ops, void* callable,
                const detail::spawn_params& params, uintptr_t created_by) {
   task* t = allocate_task(p);
@@ -152,7 +158,6 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
   ops.move_to(callable, t->body_storage());
   if (params.name != nullptr) t->name = ::strdup(params.name);
   if (params.system) g_sched.system_tasks.fetch_add(1, std::memory_order_relaxed);
-  change_state(*t, task_status::free, task_status::runnable);
   return t;
 }
 
@@ -333,7 +338,7 @@ task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) n
   task* t = new_task(self()->p.load(std::memory_order_relaxed), detail::body_ops_for<starter>,
                      &body, {}, created_by);
   t->parent_id = 0;
-  base::emit(base::event_kind::task_create, t->id, created_by);
+  publish(t);
   return t;
 }
 
@@ -394,7 +399,7 @@ namespace weft::detail {
   t->parent_id = th->foreign || params.main ? 0 : parent->id;
   if (params.main) t->created_by = 0;
   if (g_task_hooks.created != nullptr) g_task_hooks.created(*parent, *t);
-  base::emit(base::event_kind::task_create, t->id, created_by);
+  publish(t);
   if (p != nullptr) {
     local_push(p, t, true);
     if (!p->ring.empty()) wake_one();

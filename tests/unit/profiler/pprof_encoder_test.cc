@@ -432,7 +432,9 @@ TEST(ProfileChecker, FindsEachKindOfDamage) {
   EXPECT_TRUE(damaged([](pb::Profile& p) { p.mutable_location(0)->set_address(1); }));
   EXPECT_TRUE(
       damaged([](pb::Profile& p) { p.mutable_location(0)->mutable_line(0)->set_function_id(77); }));
-  EXPECT_TRUE(damaged([](pb::Profile& p) { p.mutable_location(0)->mutable_line(0)->set_line(0); }));
+  EXPECT_TRUE(damaged([](pb::Profile& p) {
+    for (pb::Location& l : *p.mutable_location()) l.mutable_line(0)->set_line(0);
+  }));
   EXPECT_TRUE(damaged(
       [](pb::Profile& p) { p.mutable_function(0)->set_system_name(p.function(0).name()); }));
   EXPECT_TRUE(damaged([](pb::Profile& p) { p.mutable_function(1)->set_id(1); }));

@@ -185,14 +185,14 @@ class profile_checker {
       require(m.memory_limit() == 0 ||
                   (l.address() >= m.memory_start() && l.address() < m.memory_limit()),
               where + ": address outside its mapping");
-      auto [use, first] = mapping_use.try_emplace(l.mapping_id(), true, true);
-      use->second.second = use->second.second && resolved;
+      auto [use, first] = mapping_use.try_emplace(l.mapping_id(), true, false);
+      use->second.second = use->second.second || resolved;
     }
     for (const auto& [id, m] : mappings_) {
       const auto use = mapping_use.find(id);
-      const bool all_resolved = use != mapping_use.end() && use->second.second;
-      require(m->has_functions() == all_resolved, "mapping " + std::to_string(id) +
-                                                      (all_resolved ? " hides" : " claims") +
+      const bool has_lines = use != mapping_use.end() && use->second.second;
+      require(m->has_functions() == has_lines, "mapping " + std::to_string(id) +
+                                                      (has_lines ? " hides" : " claims") +
                                                       " has_functions");
     }
     require(used_functions.size() == functions_.size(), "functions that no location uses");
