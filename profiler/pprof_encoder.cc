@@ -14,7 +14,8 @@
 //        looks like C++ it cuts every (...) and <...>. So the two must differ for such names. Where
 //        the symbolizer knows no mangled name, system_name is left empty, which also keeps
 //        `-symbolize=demangle=full` from touching the name.
-//   [E5] Mapping.has_functions tells a reader not to symbolize that mapping itself: it would replace
+//   [E5] Mapping.has_functions tells a reader not to symbolize that mapping itself: it would
+//   replace
 //        every name of the mapping, ours too. It is true once a location in it has name, file and
 //        line: then its debug information was at hand here, and what stayed unnamed (PLT entries,
 //        assembly) has none. Go's rule, every location, never holds for a C++ program.

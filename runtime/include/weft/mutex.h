@@ -39,6 +39,9 @@ class sleep_queue {
 // already run and usually win. Starvation mode, once a waiter has waited more than 1 ms: unlock
 // hands the mutex to the first waiter and newcomers queue; it ends when the owner waited less than
 // 1 ms or was the last.
+//
+// A mutex must outlive every unlock() in progress: unlike std::mutex it may not be destroyed by a
+// task that has just locked it while the previous owner is still inside unlock().
 class mutex {
  public:
   constexpr mutex() noexcept = default;

@@ -191,9 +191,9 @@ class profile_checker {
     for (const auto& [id, m] : mappings_) {
       const auto use = mapping_use.find(id);
       const bool has_lines = use != mapping_use.end() && use->second.second;
-      require(m->has_functions() == has_lines, "mapping " + std::to_string(id) +
-                                                      (has_lines ? " hides" : " claims") +
-                                                      " has_functions");
+      require(
+          m->has_functions() == has_lines,
+          "mapping " + std::to_string(id) + (has_lines ? " hides" : " claims") + " has_functions");
     }
     require(used_functions.size() == functions_.size(), "functions that no location uses");
   }
