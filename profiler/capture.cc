@@ -43,6 +43,7 @@ constexpr size_t max_name = 128;
 constexpr int capture_signal = SIGURG;
 constexpr int64_t signal_patience_ns = 100'000'000;
 constexpr int max_attempts = 64;
+constexpr int max_silences = 3;  // a thread that blocks the signal does not answer at all
 
 // What is copied while the task cannot run or from inside its thread's handler.
 struct raw_capture {
@@ -140,8 +141,10 @@ void answer(int, siginfo_t*, void* ucontext) noexcept {
   errno = saved;
 }
 
-// Asks the thread that executes `t`. False when no thread does, or it did not answer in time.
-bool capture_running(task& t, size_t depth, raw_capture& out) {
+enum class answered : uint8_t { yes, moved, no };
+
+// Asks the thread that executes `t`. moved: no thread does any more; no: it did not answer in time.
+answered capture_running(task& t, size_t depth, raw_capture& out) {
   request& r = slot();
   struct search {
     task* wanted;
@@ -160,26 +163,26 @@ bool capture_running(task& t, size_t depth, raw_capture& out) {
         if (!found->sent) found->r->state.store(0, std::memory_order_relaxed);
       },
       &s);
-  if (!s.sent) return false;
+  if (!s.sent) return answered::moved;
   int64_t deadline = base::now_ns() + signal_patience_ns;
   for (;;) {
     uint32_t state = r.state.load(std::memory_order_acquire);
     if (state == 3) break;
     int64_t left = deadline - base::now_ns();
     if (left <= 0 && state == 1) {
-      if (r.state.compare_exchange_strong(state, 0, std::memory_order_acq_rel)) return false;
+      if (r.state.compare_exchange_strong(state, 0, std::memory_order_acq_rel)) return answered::no;
       continue;
     }
     base::futex_wait(r.state, state, left > 0 ? left : 1'000'000);
   }
   r.state.store(0, std::memory_order_relaxed);
-  if (r.executing == nullptr) return false;
+  if (r.executing == nullptr) return answered::moved;
   if (r.executing != &t) {
     weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(r.result.labels));
-    return false;
+    return answered::moved;
   }
   out = r.result;
-  return true;
+  return answered::yes;
 }
 
 void fill_snapshot(task_snapshot& s, const raw_capture& raw, int64_t now) {
@@ -251,6 +254,36 @@ task_snapshot capture_self(size_t depth) {
   return s;
 }
 
+namespace {
+
+// False when the record is free, or not wanted.
+bool capture_one(task& t, size_t depth, bool system_tasks, raw_capture& raw) {
+  int silences = 0;
+  for (int attempt = 0; attempt < max_attempts && silences < max_silences; ++attempt) {
+    uint32_t word = t.state.load(std::memory_order_acquire);
+    if (status_of(word) == task_status::free || (t.system && !system_tasks)) return false;
+    {
+      // Nobody parks while holding it, so it is held for the capture of one task.
+      std::lock_guard one(slot().one_capture);
+      if (capture_claimed(t, depth, raw)) return true;
+      answered a = capture_running(t, depth, raw);
+      if (a == answered::yes) return true;
+      if (a == answered::no) ++silences;
+    }
+    ::sched_yield();
+  }
+  // It exists, so it counts, if only without a stack.
+  copy_identity(raw, t, t.state.load(std::memory_order_acquire));
+  raw.depth = 0;
+  raw.truncated = false;
+  raw.leaf_is_exact = false;
+  if (status_of(t.state.load(std::memory_order_acquire)) != task_status::free) return true;
+  weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(raw.labels));
+  return false;
+}
+
+}  // namespace
+
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit) {
   install_capture_signal();
@@ -269,26 +302,10 @@ size_t capture_tasks(const capture_options& options,
   for (size_t i = 0; i < records; ++i) {
     task& t = sched::task_record(i);
     if (&t == me) continue;
-    for (int attempt = 0; attempt < max_attempts; ++attempt) {
-      uint32_t word = t.state.load(std::memory_order_acquire);
-      if (status_of(word) == task_status::free) break;
-      if (t.system && !options.system_tasks) break;
-      bool captured;
-      {
-        // The caller may be a task: it must not wait for a std::mutex that a parked task holds.
-        // Nobody parks inside, so holding it is as short as the capture of one task.
-        std::lock_guard one(slot().one_capture);
-        captured = capture_claimed(t, depth, *raw) || capture_running(t, depth, *raw);
-      }
-      if (!captured) {
-        ::sched_yield();
-        continue;
-      }
-      fill_snapshot(snapshot, *raw, base::now_ns());
-      visit(snapshot);
-      ++visited;
-      break;
-    }
+    if (!capture_one(t, depth, options.system_tasks, *raw)) continue;
+    fill_snapshot(snapshot, *raw, base::now_ns());
+    visit(snapshot);
+    ++visited;
   }
   return visited;
 }

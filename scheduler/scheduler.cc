@@ -147,7 +147,7 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
   task* t = allocate_task(p);
   t->cls = static_cast<stack_class>(params.stack_class);
   t->foreign = false;
-  t->system = params.system;
+  t->system.store(params.system, std::memory_order_relaxed);
   t->locked_to_thread = false;
   t->waits_on = nullptr;
   t->created_by = created_by;

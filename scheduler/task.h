@@ -29,7 +29,9 @@ struct alignas(64) task {
   std::atomic<uint32_t> state{0};
   stack_class cls = stack_class::standard;
   bool foreign = false;  // stands for an OS thread that is not a worker
-  bool system = false;   // the runtime's own; not counted as a user's task
+  // The runtime's own; not counted as a user's task. Atomic, because a capture looks at it before
+  // it has a claim, while the record may be changing hands.
+  std::atomic<bool> system{false};
   bool locked_to_thread = false;
   uint64_t id = 0;
   task* next = nullptr;  // link of the queue that holds the task

@@ -161,7 +161,7 @@ void attach_foreign(const char* role) noexcept {
   int count = 0;
   task* t = allocate_tasks(1, count);
   t->foreign = true;
-  t->system = true;
+  t->system.store(true, std::memory_order_relaxed);
   t->own_thread = th;
   t->id = g_sched.next_task_id.fetch_add(1, std::memory_order_relaxed);
   t->parent_id = 0;
