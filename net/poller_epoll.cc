@@ -94,12 +94,12 @@ class epoll_poller final : public io_poller {
 }  // namespace
 
 io_poller* make_epoll_poller(std::string& why) noexcept {
-  static epoll_poller poller;
-  if (const char* step = poller.open()) {
+  static auto* const poller = new epoll_poller;  // never destroyed: threads use it to the very end
+  if (const char* step = poller->open()) {
     why = std::string(step) + ": " + std::strerror(errno);
     return nullptr;
   }
-  return &poller;
+  return poller;
 }
 
 }  // namespace weft::net

@@ -215,9 +215,9 @@ class uring_poller final : public io_poller {
 }  // namespace
 
 io_poller* make_uring_poller(std::string& why) noexcept {
-  static uring_poller poller;
-  why = poller.open();
-  return why.empty() ? &poller : nullptr;
+  static auto* const poller = new uring_poller;  // never destroyed: threads use it to the very end
+  why = poller->open();
+  return why.empty() ? poller : nullptr;
 }
 
 }  // namespace weft::net

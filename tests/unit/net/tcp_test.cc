@@ -468,6 +468,9 @@ WEFT_NET_TEST(Tcp, PlainThreadsMayUseConnections) {
 }
 
 WEFT_NET_TEST(Tcp, RunningOutOfFileDescriptorsDelaysAccept) {
+#if WEFT_ASAN
+  GTEST_SKIP() << "UBSan probes memory through a pipe and takes a failing pipe() for bad memory";
+#endif
   tcp_listener l = listen("tcp", "127.0.0.1:0");
   tcp_conn waiting = dial(l.local_address().to_string());
   rlimit limit{};
