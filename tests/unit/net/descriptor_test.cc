@@ -39,8 +39,10 @@ class pair_end {
   }
   // The same while the other end may be closing.
   void try_send() const { static_cast<void>(::send(peer_, "x", 1, MSG_NOSIGNAL)); }
-  // Reads what is there.
+  // Reads what is there; -1 if the descriptor is closed, whose fd may be another file's by now.
   ssize_t drain() const {
+    descriptor_use use(*d_);
+    if (use.error()) return -1;
     char buffer[4096];
     return ::recv(d_->fd(), buffer, sizeof buffer, 0);
   }
