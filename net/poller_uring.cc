@@ -134,7 +134,7 @@ class uring_poller final : public io_poller {
   }
 
   // sq_lock_ held. Each entry is submitted before the lock is released, so there is always room
-  // unless the kernel refuses submissions for now.
+  // unless the kernel refuses submissions just then.
   io_uring_sqe* get_sqe() noexcept {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (sqe == nullptr) {
