@@ -109,7 +109,9 @@ class factory {
       auto& b = belts_[random() % belts_.size()];
       int chosen;
       if (random() % 2 == 0)
-        chosen = select(on_recv(a, get), on_recv(b, get), on_recv(stop_));
+        // Not for ever: a maker may wait on a belt that no taker has drawn.
+        chosen = select(on_recv(a, get), on_recv(b, get), on_recv(stop_),
+                        on_timeout(std::chrono::milliseconds(5)));
       else
         chosen = select(on_recv(a, get), on_timeout(std::chrono::microseconds(random() % 200)),
                         on_recv(stop_), on_recv(after(std::chrono::microseconds(random() % 300))));
