@@ -25,7 +25,7 @@ enum class stack_class : uint8_t {
 };
 
 struct spawn_options {
-  std::string name;  // shown in dumps
+  std::string name{};  // shown in dumps
   stack_class stack = stack_class::standard;
 };
 
