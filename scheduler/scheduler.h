@@ -104,7 +104,7 @@ bool run_due_timers(processor* p, int64_t now) noexcept;
 
 // scheduler.cc: switching.
 void worker_main(thread* th) noexcept;
-void finish_switch() noexcept;
+void finish_switch(thread* th) noexcept;
 task* allocate_task(processor* p) noexcept;
 void prepare_first_run(processor* p, task* t) noexcept;
 
