@@ -114,11 +114,11 @@ void make_context(context& c, [[maybe_unused]] void* bottom, void* top) noexcept
 #endif
 }
 
-void context_started([[maybe_unused]] context& c) noexcept {
+void context_started(const thread* th, const context& c) noexcept {
 #if WEFT_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-  restore_globals(c, self()->globals);
+  restore_globals(c, th->globals);
 }
 
 [[gnu::noinline]] thread* switch_context(thread* th, context& from, context& to,

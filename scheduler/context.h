@@ -59,7 +59,7 @@ struct saved_registers {
 };
 saved_registers registers_of(const context& c) noexcept;
 
-// Must be called first thing on a context's very first run.
-void context_started(context& c) noexcept;
+// Must be called first thing on a context's very first run, with the calling thread.
+void context_started(const thread* th, const context& c) noexcept;
 
 }  // namespace weft::sched

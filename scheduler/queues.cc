@@ -19,10 +19,6 @@ void overflow(processor* p, task* t) noexcept {
   global_push_list(list);
 }
 
-// The only processor has no thieves: what follows may then do without locked instructions. The
-// number of processors changes only while none runs.
-bool alone() noexcept { return g_sched.max_procs.load(std::memory_order_relaxed) == 1; }
-
 task* take_next(processor* p) noexcept {
   task* t = p->next.load(std::memory_order_relaxed);
   if (alone()) {

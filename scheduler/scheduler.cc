@@ -109,8 +109,8 @@ stack* take_stack(processor* p, stack_class cls) noexcept {
 }
 
 // The last act for a task that ended, on the context that came next.
-void bury(task* t) noexcept {
-  processor* p = self()->p.load(std::memory_order_relaxed);
+void bury(thread* th, task* t) noexcept {
+  processor* p = th->p.load(std::memory_order_relaxed);
   note_task_ended(t->stk, t->ctx.sp);
   put_stack(p, t->stk);
   t->stk = nullptr;
@@ -215,7 +215,7 @@ void finish_switch(thread* th) noexcept {
       wake_one();
       break;
     case op::exit:
-      bury(a.prev);
+      bury(th, a.prev);
       break;
   }
 }
@@ -297,7 +297,7 @@ void ready(task* t, bool next) noexcept {
     return;
   }
   local_push(p, t, next);
-  if (!p->ring.empty()) wake_one();
+  if (!p->ring.empty() && !alone()) wake_one();
 }
 
 void make_ready(task* t) noexcept { change_state(*t, task_status::waiting, task_status::runnable); }
@@ -379,14 +379,14 @@ int64_t live_tasks() noexcept {
 extern "C" void weft_task_main() {
   using namespace weft::sched;
   {
-    task* me = self()->current.load(std::memory_order_relaxed);
-    context_started(me->ctx);
-    finish_switch(self());
-    leave();
+    thread* th = self();
+    task* me = th->current.load(std::memory_order_relaxed);
+    context_started(th, me->ctx);
+    finish_switch(th);
+    leave(th);
     me->body->invoke(me->body_storage());
   }
-  enter();
-  thread* th = self();
+  thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);
   release_body(me);
   if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*me);
@@ -399,8 +399,7 @@ namespace weft::detail {
 [[gnu::noinline]] void spawn_task(const body_ops& ops, void* callable, const spawn_params& params) {
   using namespace weft::sched;
   auto created_by = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
-  enter();
-  thread* th = self();
+  thread* th = enter();
   processor* p = th->p.load(std::memory_order_relaxed);
   task* parent = th->current.load(std::memory_order_relaxed);
   task* t = new_task(p, ops, callable, params, created_by);
@@ -411,12 +410,12 @@ namespace weft::detail {
   publish(t);
   if (p != nullptr) {
     local_push(p, t, true);
-    if (!p->ring.empty()) wake_one();
+    if (!p->ring.empty() && !alone()) wake_one();
   } else {
     global_push(t);
     wake_one();
   }
-  leave();
+  leave(th);
 }
 
 }  // namespace weft::detail

@@ -78,6 +78,10 @@ struct scheduler {
 
 extern scheduler g_sched;
 
+// For the holder of a processor: no other exists, so nobody steals and nobody else could help, and
+// its queues need no locked instructions. The number of processors changes only while none runs.
+inline bool alone() noexcept { return g_sched.max_procs.load(std::memory_order_relaxed) == 1; }
+
 // queues.cc: moving tasks to and from queues.
 void local_push(processor* p, task* t, bool next) noexcept;
 task* local_pop(processor* p) noexcept;
