@@ -53,20 +53,22 @@ struct scheduler {
   thread* idle_threads = nullptr;
   int idle_thread_count = 0;
 
+  // What every thread reads often stands apart from what some thread writes often.
   // Changed only while the world is stopped; threads without a processor read it all the same.
-  std::atomic<processor*> processors[max_processors] = {};
+  alignas(64) std::atomic<processor*> processors[max_processors] = {};
   std::atomic<int> max_procs{0};
-  std::atomic<int> idle_procs{0};
+  std::atomic<bool> stop_requested{false};
+  std::atomic<poller*> io{nullptr};
+
+  alignas(64) std::atomic<int> idle_procs{0};
   std::atomic<int> spinning{0};
 
   // When the last poll ended; 0 while a thread waits in the poller. wait_until is that thread's
   // limit.
-  std::atomic<int64_t> last_poll_ns{1};
+  alignas(64) std::atomic<int64_t> last_poll_ns{1};
   std::atomic<int64_t> poll_until_ns{never_ns};
-  std::atomic<poller*> io{nullptr};
 
-  std::atomic<bool> stop_requested{false};
-  std::atomic<int> running_procs{0};  // neither idle nor stopped
+  alignas(64) std::atomic<int> running_procs{0};  // neither idle nor stopped
   std::atomic<int> worker_threads{0};
   std::atomic<uint32_t> monitor_word{0};  // 1: asleep because everything is idle
 
