@@ -171,6 +171,12 @@ bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   return when > base::now_ns() && lock_within(when);
 }
 
+bool mutex::lock(const context& ctx) {
+  const detail::wait_limit limit = detail::limit_of(ctx);
+  if (limit.cancelled()) return false;
+  return try_lock() || lock_within(limit);
+}
+
 void mutex::unlock_slow(int32_t left) {
   if (((left + locked_bit) & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
   if ((left & starving_bit) != 0) {
