@@ -300,6 +300,16 @@ void ready(task* t, bool next) noexcept {
   if (!p->ring.empty() && !alone()) wake_one();
 }
 
+void start_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+  task* t = make_starter_task(start, arg, created_by);
+  processor* p = self()->p.load(std::memory_order_relaxed);
+  if (p != nullptr)
+    local_push(p, t, false);
+  else
+    global_push(t);
+  if (p == nullptr || !p->ring.empty()) wake_one();
+}
+
 void make_ready(task* t) noexcept { change_state(*t, task_status::waiting, task_status::runnable); }
 
 thread* yield_now(thread* th) noexcept {
@@ -385,6 +395,7 @@ extern "C" void weft_task_main() {
     finish_switch(th);
     leave(th);
     me->body->invoke(me->body_storage());
+    if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
   }
   thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);

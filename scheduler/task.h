@@ -47,6 +47,7 @@ struct alignas(64) task {
   char* name = nullptr;                      // owned; null when unnamed
   std::atomic<const void*> labels{nullptr};  // owned by the runtime layer (labels.h)
   void* locals = nullptr;                    // owned by the runtime layer (task_local.h)
+  void* run_context = nullptr;               // likewise (context_node.h); null: background
 
   // Filled by the waker before ready(), read by the woken task.
   uintptr_t wake_value = 0;

@@ -54,6 +54,7 @@ class chan_core {
   bool try_send(void* from);
   bool try_recv(void* to, bool& open);
   void close();
+  bool close_inside() noexcept;  // inside a critical section; false: it was closed already
   size_t size() const noexcept { return count_.load(std::memory_order_relaxed); }
   size_t capacity() const noexcept { return capacity_; }
 
