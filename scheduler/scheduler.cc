@@ -342,6 +342,16 @@ task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) n
   return t;
 }
 
+void start_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+  task* t = make_starter_task(start, arg, created_by);
+  processor* p = self()->p.load(std::memory_order_relaxed);
+  if (p != nullptr)
+    local_push(p, t, false);
+  else
+    global_push(t);
+  wake_one();
+}
+
 void set_task_name(task& t, char* name) noexcept { std::free(std::exchange(t.name, name)); }
 
 uint32_t next_random_number() noexcept { return next_random(self()); }
