@@ -21,6 +21,10 @@ void condition_variable::enqueue(detail::waiter& w) noexcept {
 }
 
 bool condition_variable::sleep(detail::waiter& w, int64_t deadline_ns) noexcept {
+  return sleep_within(w, deadline_ns);
+}
+
+bool condition_variable::sleep_within(detail::waiter& w, const detail::wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (w.success) {
@@ -28,7 +32,7 @@ bool condition_variable::sleep(detail::waiter& w, int64_t deadline_ns) noexcept 
     return true;
   }
   w.parked = true;
-  if (detail::wait_until(w, deadline_ns, wait_reason::cond_wait, this, lock_)) return true;
+  if (detail::wait_until(w, limit, wait_reason::cond_wait, this, lock_)) return true;
   if (w.queued) waiters_.erase(&w);
   lock_.unlock();
   return false;

@@ -29,7 +29,8 @@ void small_lock::lock_slow() noexcept {
 }
 
 sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner,
-                                          int64_t deadline_ns, bool (*give_up)(void*)) noexcept {
+                                          const wait_limit& limit,
+                                          bool (*give_up)(void*)) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (tokens_ > 0) {
@@ -43,8 +44,7 @@ sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner
     waiters_.push_front(&w);
   else
     waiters_.push_back(&w);
-  if (wait_until(w, deadline_ns, static_cast<wait_reason>(reason), owner, lock_))
-    return outcome::token;
+  if (wait_until(w, limit, static_cast<wait_reason>(reason), owner, lock_)) return outcome::token;
   if (w.queued) waiters_.erase(&w);
   if (tokens_ > 0) {
     --tokens_;
@@ -57,7 +57,7 @@ sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner
   }
   // All under one hold of the lock, so the token that is on its way finds this waiter first.
   waiters_.push_front(&w);
-  wait_until(w, sched::never_ns, static_cast<wait_reason>(reason), owner, lock_);
+  wait_until(w, {}, static_cast<wait_reason>(reason), owner, lock_);
   return outcome::late_token;
 }
 
@@ -88,9 +88,9 @@ bool mutex::try_lock() noexcept {
          state_.compare_exchange_strong(old, old | locked_bit, std::memory_order_acquire);
 }
 
-void mutex::lock_slow() { lock_until(sched::never_ns); }
+void mutex::lock_slow() { lock_within({}); }
 
-bool mutex::lock_until(int64_t deadline_ns) {
+bool mutex::lock_within(const detail::wait_limit& limit) {
   int64_t waiting_since = 0;
   bool starving = false;
   bool woken = false;
@@ -123,7 +123,7 @@ bool mutex::lock_until(int64_t deadline_ns) {
     bool again = waiting_since != 0;
     if (!again) waiting_since = base::now_ns();
     auto end = queue_.acquire(again, static_cast<uint8_t>(wait_reason::mutex_lock), this,
-                              expired ? sched::never_ns : deadline_ns, forget_waiter);
+                              expired ? detail::wait_limit() : limit, forget_waiter);
     if (end == detail::sleep_queue::outcome::expired) return false;
     if (end == detail::sleep_queue::outcome::late_token) expired = true;
     starving = starving || base::now_ns() - waiting_since > starvation_threshold_ns;
@@ -142,10 +142,10 @@ bool mutex::lock_until(int64_t deadline_ns) {
   }
 }
 
-// A waiter whose deadline passed is no longer queued; it takes itself out of the count. False if an
-// unlock already did so, or already handed the mutex over to it: then a token is on its way that it
-// must accept, late as it is, because nobody else will. Under the queue's lock, so that nobody else
-// gets that token. tests/model/mutex_model.cc explores the interleavings.
+// A waiter whose limit was reached is no longer queued; it takes itself out of the count. False if
+// an unlock already did so, or already handed the mutex over to it: then a token is on its way that
+// it must accept, late as it is, because nobody else will. Under the queue's lock, so that nobody
+// else gets that token. tests/model/mutex_model.cc explores the interleavings.
 bool mutex::forget_waiter(void* self) noexcept {
   std::atomic<int32_t>& state = static_cast<mutex*>(self)->state_;
   int32_t old = state.load(std::memory_order_relaxed);
@@ -162,13 +162,13 @@ bool mutex::forget_waiter(void* self) noexcept {
 bool mutex::try_lock_for(std::chrono::nanoseconds d) {
   if (try_lock()) return true;
   if (d.count() <= 0) return false;
-  return lock_until(sched::deadline_after(base::now_ns(), d.count()));
+  return lock_within(sched::deadline_after(base::now_ns(), d.count()));
 }
 
 bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   if (try_lock()) return true;
   int64_t when = t.time_since_epoch().count();
-  return when > base::now_ns() && lock_until(when);
+  return when > base::now_ns() && lock_within(when);
 }
 
 void mutex::unlock_slow(int32_t left) {

@@ -5,10 +5,11 @@
 
 namespace weft::detail {
 
-// Shared by all cases (and the deadline) of one waiting select or timed wait: whoever claims it
+// Shared by all cases (and the limits) of one waiting select or limited wait: whoever claims it
 // first decides how the wait ends, and wakes the task.
 struct select_wait {
   static inline waiter timed_out{};
+  static inline waiter cancelled{};
 
   // True for exactly one caller.
   bool claim(waiter* by) noexcept {

@@ -3,9 +3,10 @@
 namespace weft::detail {
 namespace {
 
-struct timed_frame {
+struct limited_frame : cancel_listener {
   small_lock* lock;
   sched::task* task;
+  cancel_source* source;
   select_wait wait;
   small_lock arming;  // held until the commit step no longer touches this frame
   sched::timer deadline;
@@ -16,42 +17,57 @@ bool commit_unlock(sched::task*, void* lock) {
   return true;
 }
 
-bool commit_timed(sched::task*, void* arg) {
-  auto* f = static_cast<timed_frame*>(arg);
-  // The list's lock is not held while the timer heap's is taken: a timer's function, which runs
-  // under the latter, may want the former.
+// Arms the ends of the wait, once the task is off its stack: each may strike at once. The list's
+// lock is not held while the timer heap's or the source's is taken: a timer's function, which runs
+// under the former, may want it.
+bool commit_limited(sched::task*, void* arg) {
+  auto* f = static_cast<limited_frame*>(arg);
   f->lock->unlock();
   sched::add_timer(f->deadline);
+  // Cancelled already: nobody will call. The task goes on at once unless a waker or the timer has
+  // won, who then readies it.
+  const bool stays =
+      f->source == nullptr || f->source->subscribe(*f) || !f->wait.claim(&select_wait::cancelled);
   f->arming.unlock();
-  return true;
+  return stays;
 }
 
 void deadline_passed(sched::timer* t, int64_t) noexcept {
-  auto* f = static_cast<timed_frame*>(t->arg);
+  auto* f = static_cast<limited_frame*>(t->arg);
   sched::task* task = f->task;
   if (f->wait.claim(&select_wait::timed_out)) sched::ready(task);
 }
 
+void source_cancelled(cancel_listener* l) noexcept {
+  auto* f = static_cast<limited_frame*>(l);
+  sched::task* task = f->task;
+  if (f->wait.claim(&select_wait::cancelled)) sched::ready(task, false);
+}
+
 }  // namespace
 
-bool wait_until(waiter& w, int64_t deadline_ns, sched::wait_reason reason, const void* waits_on,
+bool wait_until(waiter& w, const wait_limit& limit, sched::wait_reason reason, const void* waits_on,
                 small_lock& lock) noexcept {
-  if (deadline_ns == sched::never_ns) {
+  if (limit.none()) {
     sched::park(reason, waits_on, commit_unlock, &lock);
     return true;
   }
-  timed_frame f;
+  limited_frame f;
+  f.fire = source_cancelled;
   f.lock = &lock;
   f.task = w.task;
-  f.deadline.when_ns = deadline_ns;
+  f.source = limit.cancellation;
+  f.deadline.when_ns = limit.deadline_ns;
   f.deadline.fire = deadline_passed;
   f.deadline.arg = &f;
   w.select = &f.wait;
   f.arming.lock();
-  sched::park(reason, waits_on, commit_timed, &f);
+  sched::park(reason, waits_on, commit_limited, &f);
   f.arming.lock();
   sched::remove_timer(f.deadline);
-  if (f.wait.winner.load(std::memory_order_acquire) != &select_wait::timed_out) return true;
+  if (f.source != nullptr) f.source->unsubscribe(f);
+  const waiter* winner = f.wait.winner.load(std::memory_order_acquire);
+  if (winner != &select_wait::timed_out && winner != &select_wait::cancelled) return true;
   // A waker that lost the claim may still hold the lock and touch this frame. The lock is kept:
   // without its claim, the waiter must not be found on the list.
   lock.lock();

@@ -36,7 +36,7 @@ void wait_group::wait() {
   detail::waiter w;
   w.task = sched::current_task();
   waiters_.push_back(&w);
-  detail::wait_until(w, sched::never_ns, sched::wait_reason::wait_group_wait, this, lock_);
+  detail::wait_until(w, {}, sched::wait_reason::wait_group_wait, this, lock_);
 }
 
 }  // namespace weft

@@ -70,6 +70,7 @@ class condition_variable {
   }
   void enqueue(detail::waiter& w) noexcept;
   bool sleep(detail::waiter& w, int64_t deadline_ns) noexcept;
+  bool sleep_within(detail::waiter& w, const detail::wait_limit& limit) noexcept;
 
   detail::small_lock lock_;
   detail::waiter_list waiters_;

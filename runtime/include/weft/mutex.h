@@ -14,10 +14,10 @@ class sleep_queue {
  public:
   enum class outcome : uint8_t { token, late_token, expired };
 
-  // Takes a token or parks until one is handed over. When `deadline_ns` (CLOCK_MONOTONIC) passes
-  // first, give_up(owner) is asked under the queue's lock: true ends the wait, false means that a
-  // token is on its way to this waiter, which then waits for it at the head of the queue.
-  outcome acquire(bool lifo, uint8_t reason, void* owner, int64_t deadline_ns,
+  // Takes a token or parks until one is handed over. When the limit is reached first,
+  // give_up(owner) is asked under the queue's lock: true ends the wait, false means that a token is
+  // on its way to this waiter, which then waits for it at the head of the queue.
+  outcome acquire(bool lifo, uint8_t reason, void* owner, const wait_limit& limit,
                   bool (*give_up)(void* owner)) noexcept;
   // Hands a token to the first waiter, or keeps it. `handoff`: the waiter runs at once in our
   // place.
@@ -67,7 +67,7 @@ class mutex {
   static constexpr int32_t locked_bit = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8;
 
   void lock_slow();
-  bool lock_until(int64_t deadline_ns);
+  bool lock_within(const detail::wait_limit& limit);
   static bool forget_waiter(void* self) noexcept;
   void unlock_slow(int32_t left);
 

@@ -9,6 +9,10 @@ namespace weft::sched {
 struct task;
 }
 
+namespace weft {
+class context;
+}
+
 namespace weft::detail {
 
 // base::spinlock behind an installed name.
@@ -26,6 +30,7 @@ class small_lock {
 
 class chan_core;
 struct select_wait;
+struct wait_limit;
 
 // One task's place in one wait list. Lives on the waiting task's stack; all fields but `select` are
 // guarded by the lock of the list's owner.
