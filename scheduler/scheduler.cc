@@ -385,6 +385,7 @@ extern "C" void weft_task_main() {
     finish_switch();
     leave();
     me->body->invoke(me->body_storage());
+    if (me->locals != nullptr) me->locals->destroy_all(*me);
   }
   enter();
   thread* th = self();

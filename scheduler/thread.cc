@@ -41,6 +41,7 @@ struct foreign_guard {
     if (th == nullptr) return;
     task* t = th->own_task;
     // Name, labels and locals must not pass to the record's next user.
+    if (t->locals != nullptr) t->locals->destroy_all(*t);
     enter();
     set_task_name(*t, nullptr);
     if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*t);

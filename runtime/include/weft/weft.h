@@ -3,11 +3,14 @@
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
+#include <weft/errno.h>
 #include <weft/error.h>
+#include <weft/fenv.h>
 #include <weft/labels.h>
 #include <weft/mutex.h>
 #include <weft/run.h>
 #include <weft/select.h>
 #include <weft/task.h>
+#include <weft/task_local.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>
