@@ -90,7 +90,8 @@ bool mutex::try_lock() noexcept {
 
 void mutex::lock_slow() { lock_within({}); }
 
-bool mutex::lock_within(const detail::wait_limit& limit) {
+bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
+  if (reason == 0) reason = static_cast<uint8_t>(wait_reason::mutex_lock);
   int64_t waiting_since = 0;
   bool starving = false;
   bool woken = false;
@@ -122,8 +123,8 @@ bool mutex::lock_within(const detail::wait_limit& limit) {
 
     bool again = waiting_since != 0;
     if (!again) waiting_since = base::now_ns();
-    auto end = queue_.acquire(again, static_cast<uint8_t>(wait_reason::mutex_lock), this,
-                              expired ? detail::wait_limit() : limit, forget_waiter);
+    auto end =
+        queue_.acquire(again, reason, this, expired ? detail::wait_limit() : limit, forget_waiter);
     if (end == detail::sleep_queue::outcome::expired) return false;
     if (end == detail::sleep_queue::outcome::late_token) expired = true;
     starving = starving || base::now_ns() - waiting_since > starvation_threshold_ns;

@@ -64,10 +64,12 @@ class mutex {
   }
 
  private:
+  friend class shared_mutex;
   static constexpr int32_t locked_bit = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8;
 
   void lock_slow();
-  bool lock_within(const detail::wait_limit& limit);
+  // `reason` is what a dump shows; 0 for "sync.Mutex.Lock".
+  bool lock_within(const detail::wait_limit& limit, uint8_t reason = 0);
   static bool forget_waiter(void* self) noexcept;
   void unlock_slow(int32_t left);
 
