@@ -172,21 +172,24 @@ bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   return when > base::now_ns() && lock_within(when);
 }
 
-void mutex::unlock_slow(int32_t left) {
-  if (((left + locked_bit) & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
-  if ((left & starving_bit) != 0) {
-    queue_.release(true);
-    return;
-  }
-  int32_t old = left;
-  for (;;) {
-    if (old / waiter_one == 0 || (old & (locked_bit | woken_bit | starving_bit)) != 0) return;
-    if (state_.compare_exchange_weak(old, (old - waiter_one) | woken_bit,
-                                     std::memory_order_acq_rel)) {
-      queue_.release(false);
-      return;
-    }
-  }
+// Giving the mutex up and saying who is to be woken is one step, so that with nobody to wake it is
+// the last touch. When there is, somebody waits for the token that follows and cannot leave lock()
+// before release() has let go of the queue: one who gives up while only the token's receiver is
+// left finds the count at 0 and stays (forget_waiter). So the mutex may be destroyed by whoever
+// comes last, like std::mutex.
+void mutex::unlock_slow(int32_t old) {
+  bool starving;
+  bool wake;
+  int32_t want;
+  do {
+    if ((old & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
+    starving = (old & starving_bit) != 0;
+    wake = starving || (old / waiter_one != 0 && (old & woken_bit) == 0);
+    want = old - locked_bit;
+    if (wake && !starving) want = (want - waiter_one) | woken_bit;
+  } while (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel,
+                                         std::memory_order_relaxed));
+  if (wake) queue_.release(starving);
 }
 
 }  // namespace weft
