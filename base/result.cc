@@ -25,8 +25,26 @@ class category final : public boost::system::error_category {
         return "no such host";
       case errc::line_too_long:
         return "protocol element too long";
+      case errc::context_deadline_exceeded:
+        return "context deadline exceeded";
+      case errc::timed_out:
+        return "timed out";
+      case errc::channel_closed:
+        return "channel closed";
     }
     return "unknown weft error " + std::to_string(ev);
+  }
+  boost::system::error_condition default_error_condition(int ev) const noexcept override {
+    switch (static_cast<errc>(ev)) {
+      case errc::canceled:
+        return boost::system::errc::make_error_condition(boost::system::errc::operation_canceled);
+      case errc::deadline_exceeded:
+      case errc::context_deadline_exceeded:
+      case errc::timed_out:
+        return boost::system::errc::make_error_condition(boost::system::errc::timed_out);
+      default:
+        return {ev, *this};
+    }
   }
 };
 #pragma GCC diagnostic pop
@@ -38,9 +56,6 @@ const boost::system::error_category& weft_category() noexcept {
   return instance;
 }
 
-bool is_timeout(const error_code& e) noexcept {
-  return e == errc::deadline_exceeded ||
-         (e.category() == boost::system::system_category() && e.value() == ETIMEDOUT);
-}
+bool is_timeout(const error_code& e) noexcept { return e == boost::system::errc::timed_out; }
 
 }  // namespace weft

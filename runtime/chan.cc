@@ -209,10 +209,14 @@ bool chan_core::try_recv(void* to, bool& open) {
 void chan_core::close() {
   if (nil_) throw panic_error("close of nil channel");
   sched::critical in_runtime;
+  if (!close_inside()) throw panic_error("close of closed channel");
+}
+
+bool chan_core::close_inside() noexcept {
   lock_.lock();
   if (closed_) {
     lock_.unlock();
-    throw panic_error("close of closed channel");
+    return false;
   }
   closed_ = true;
   waiter_list woken;
@@ -220,6 +224,7 @@ void chan_core::close() {
   while (waiter* w = pop_sender()) woken.push_back(w);
   lock_.unlock();
   wake_all(woken);
+  return true;
 }
 
 }  // namespace weft::detail

@@ -12,6 +12,6 @@ struct label_node {
 };
 
 void set_current_labels(const labels& l) noexcept;
-void install_label_hooks() noexcept;  // once, before the first task
+void install_task_hooks() noexcept;  // labels and contexts; once, before the first task
 
 }  // namespace weft::detail

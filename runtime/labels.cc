@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "runtime/context_node.h"
 #include "runtime/label_node.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
@@ -34,12 +35,14 @@ void set_current_labels(const labels& l) noexcept {
   drop_labels(static_cast<const label_node*>(old));
 }
 
-void install_label_hooks() noexcept {
+void install_task_hooks() noexcept {
   sched::g_task_hooks.created = [](sched::task& parent, sched::task& child) noexcept {
     const void* inherited = parent.labels.load(std::memory_order_relaxed);
     child.labels.store(retain_labels(static_cast<const label_node*>(inherited)),
                        std::memory_order_relaxed);
+    inherit_context(parent, child);
   };
+  sched::g_task_hooks.leaving = drop_own_context;
   sched::g_task_hooks.ended = [](sched::task& t) noexcept {
     drop_labels(static_cast<const label_node*>(t.labels.exchange(nullptr)));
   };

@@ -172,6 +172,12 @@ bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   return when > base::now_ns() && lock_within(when);
 }
 
+bool mutex::lock(const context& ctx) {
+  const detail::wait_limit limit = detail::limit_of(ctx);
+  if (limit.cancelled()) return false;
+  return try_lock() || lock_within(limit);
+}
+
 // Giving the mutex up and saying who is to be woken is one step, so that with nobody to wake it is
 // the last touch. When there is, somebody waits for the token that follows and cannot leave lock()
 // before release() has let go of the queue: one who gives up while only the token's receiver is

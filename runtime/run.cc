@@ -77,7 +77,7 @@ void start_process_once() {
       const sched::report_port& port = sched::current_report_port();
       if (port.dump_all != nullptr) port.dump_all(STDERR_FILENO);
     });
-    install_label_hooks();
+    install_task_hooks();
     if (weft_wire_all != nullptr) weft_wire_all();
     return true;
   }();

@@ -290,6 +290,16 @@ void ready(task* t, bool next) noexcept {
   if (!p->ring.empty()) wake_one();
 }
 
+void start_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+  task* t = make_starter_task(start, arg, created_by);
+  processor* p = self()->p.load(std::memory_order_relaxed);
+  if (p != nullptr)
+    local_push(p, t, false);
+  else
+    global_push(t);
+  if (p == nullptr || !p->ring.empty()) wake_one();
+}
+
 void make_ready(task* t) noexcept { change_state(*t, task_status::waiting, task_status::runnable); }
 
 void yield_now() noexcept {
@@ -342,16 +352,6 @@ task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) n
   return t;
 }
 
-void start_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
-  task* t = make_starter_task(start, arg, created_by);
-  processor* p = self()->p.load(std::memory_order_relaxed);
-  if (p != nullptr)
-    local_push(p, t, false);
-  else
-    global_push(t);
-  wake_one();
-}
-
 void set_task_name(task& t, char* name) noexcept { std::free(std::exchange(t.name, name)); }
 
 uint32_t next_random_number() noexcept { return next_random(self()); }
@@ -385,6 +385,7 @@ extern "C" void weft_task_main() {
     finish_switch();
     leave();
     me->body->invoke(me->body_storage());
+    if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
     if (me->locals != nullptr) me->locals->destroy_all(*me);
   }
   enter();

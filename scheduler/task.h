@@ -55,6 +55,7 @@ struct alignas(64) task {
   char* name = nullptr;                      // owned; null when unnamed
   std::atomic<const void*> labels{nullptr};  // owned by the runtime layer (labels.h)
   task_locals* locals = nullptr;             // touched by the task itself only
+  void* run_context = nullptr;  // owned by the runtime layer (context_node.h); null: background
 
   // Filled by the waker before ready(), read by the woken task.
   uintptr_t wake_value = 0;

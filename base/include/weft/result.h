@@ -21,12 +21,15 @@ using system_error = boost::system::system_error;
 
 // Outcomes that no errno value names. Texts are the ones Go users know.
 enum class errc {
-  eof = 1,            // the peer ended the stream
-  closed,             // use of closed network connection
-  deadline_exceeded,  // i/o timeout
-  canceled,           // context canceled
-  no_such_host,       // the name does not resolve
-  line_too_long,      // a protocol element is over its limit
+  eof = 1,                    // the peer ended the stream
+  closed,                     // use of closed network connection
+  deadline_exceeded,          // i/o timeout
+  canceled,                   // context canceled
+  no_such_host,               // the name does not resolve
+  line_too_long,              // a protocol element is over its limit
+  context_deadline_exceeded,  // context deadline exceeded
+  timed_out,                  // a wait reached its time limit
+  channel_closed,             // nothing more to receive, or sending is over
 };
 
 const boost::system::error_category& weft_category() noexcept;
@@ -38,7 +41,9 @@ inline error_code make_error_code(errc e) noexcept {
 // The error of the system call that just failed.
 inline error_code last_system_error() noexcept { return {errno, boost::system::system_category()}; }
 
-// True for errc::deadline_exceeded and the system's ETIMEDOUT.
+// True for the errors that compare equal to std::errc::timed_out: the three of errc that a deadline
+// causes, and the system's ETIMEDOUT. errc::canceled compares equal to
+// std::errc::operation_canceled.
 bool is_timeout(const error_code& e) noexcept;
 
 }  // namespace weft

@@ -108,6 +108,8 @@ class chan {
   iterator begin() const { return iterator(this); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
+  // For the runtime.
+  explicit chan(detail::chan_ref core) noexcept : core_(std::move(core)) {}
   const detail::chan_ref& ref() const noexcept { return core_; }
 
  private:

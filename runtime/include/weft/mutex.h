@@ -57,6 +57,9 @@ class mutex {
   // Waits at most d. False if it could not be had in time.
   bool try_lock_for(std::chrono::nanoseconds d);
   bool try_lock_until(std::chrono::steady_clock::time_point t);
+  // Waits until the context is cancelled or its deadline passes. False without the lock then, and
+  // also if it was cancelled before; ctx.err() says which.
+  [[nodiscard]] bool lock(const context& ctx);
   // Unlocking an unlocked mutex ends the process: "fatal error: sync: unlock of unlocked mutex".
   void unlock() {
     int32_t only_locked = locked_bit;

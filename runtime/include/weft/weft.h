@@ -4,6 +4,7 @@
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
+#include <weft/context.h>
 #include <weft/errno.h>
 #include <weft/error.h>
 #include <weft/fenv.h>

@@ -64,6 +64,7 @@ class chan_core {
   bool try_send(void* from);
   bool try_recv(void* to, bool& open);
   void close();
+  bool close_inside() noexcept;  // inside a critical section; false: it was closed already
   // A channel with a source has room for one value, but shows itself as unbuffered, as in Go.
   size_t size() const noexcept {
     return source_ == nullptr ? count_.load(std::memory_order_relaxed) : 0;
