@@ -56,13 +56,22 @@ chan_core& chan_core::nil() noexcept {
 
 void chan_core::drop_ref() noexcept {
   if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  for (size_t n = count_.load(std::memory_order_relaxed); n > 0; --n) {
-    ops_.destroy(at(head_));
-    head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
-  }
+  if (source_ != nullptr) source_->abandoned();
+  discard_locked();
   size_t align = ops_.align > alignof(chan_core) ? ops_.align : alignof(chan_core);
   this->~chan_core();
   ::operator delete (static_cast<void*>(this), std::align_val_t{align});
+}
+
+bool chan_core::discard_locked() noexcept {
+  size_t n = count_.load(std::memory_order_relaxed);
+  if (n == 0) return false;
+  for (; n > 0; --n) {
+    ops_.destroy(at(head_));
+    head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
+  }
+  count_.store(0, std::memory_order_relaxed);
+  return true;
 }
 
 void chan_core::move(void* to, void* from) noexcept {

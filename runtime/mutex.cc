@@ -90,7 +90,8 @@ bool mutex::try_lock() noexcept {
 
 void mutex::lock_slow() { lock_within({}); }
 
-bool mutex::lock_within(const detail::wait_limit& limit) {
+bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
+  if (reason == 0) reason = static_cast<uint8_t>(wait_reason::mutex_lock);
   int64_t waiting_since = 0;
   bool starving = false;
   bool woken = false;
@@ -122,8 +123,8 @@ bool mutex::lock_within(const detail::wait_limit& limit) {
 
     bool again = waiting_since != 0;
     if (!again) waiting_since = base::now_ns();
-    auto end = queue_.acquire(again, static_cast<uint8_t>(wait_reason::mutex_lock), this,
-                              expired ? detail::wait_limit() : limit, forget_waiter);
+    auto end =
+        queue_.acquire(again, reason, this, expired ? detail::wait_limit() : limit, forget_waiter);
     if (end == detail::sleep_queue::outcome::expired) return false;
     if (end == detail::sleep_queue::outcome::late_token) expired = true;
     starving = starving || base::now_ns() - waiting_since > starvation_threshold_ns;
@@ -177,21 +178,24 @@ bool mutex::lock(const context& ctx) {
   return try_lock() || lock_within(limit);
 }
 
-void mutex::unlock_slow(int32_t left) {
-  if (((left + locked_bit) & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
-  if ((left & starving_bit) != 0) {
-    queue_.release(true);
-    return;
-  }
-  int32_t old = left;
-  for (;;) {
-    if (old / waiter_one == 0 || (old & (locked_bit | woken_bit | starving_bit)) != 0) return;
-    if (state_.compare_exchange_weak(old, (old - waiter_one) | woken_bit,
-                                     std::memory_order_acq_rel)) {
-      queue_.release(false);
-      return;
-    }
-  }
+// Giving the mutex up and saying who is to be woken is one step, so that with nobody to wake it is
+// the last touch. When there is, somebody waits for the token that follows and cannot leave lock()
+// before release() has let go of the queue: one who gives up while only the token's receiver is
+// left finds the count at 0 and stays (forget_waiter). So the mutex may be destroyed by whoever
+// comes last, like std::mutex.
+void mutex::unlock_slow(int32_t old) {
+  bool starving;
+  bool wake;
+  int32_t want;
+  do {
+    if ((old & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
+    starving = (old & starving_bit) != 0;
+    wake = starving || (old / waiter_one != 0 && (old & woken_bit) == 0);
+    want = old - locked_bit;
+    if (wake && !starving) want = (want - waiter_one) | woken_bit;
+  } while (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel,
+                                         std::memory_order_relaxed));
+  if (wake) queue_.release(starving);
 }
 
 }  // namespace weft

@@ -14,6 +14,7 @@
 #include "base/futex.h"
 #include "base/options.h"
 #include "runtime/label_node.h"
+#include "runtime/task_locals.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -100,6 +101,7 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
     std::atomic<uint32_t>& done;
     void operator()() const {
       ops.invoke(callable);
+      destroy_task_locals();  // before run() returns
       done.store(1, std::memory_order_release);
       base::futex_wake(done, 1);
     }

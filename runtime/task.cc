@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "base/clock.h"
+#include "runtime/task_locals.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 
@@ -28,6 +29,7 @@ join_state::~join_state() {
 }
 
 void join_state::finish() noexcept {
+  destroy_task_locals();
   sched::critical in_runtime;
   // [ord join.done] release: publishes the result; acquire: the joiner's wait
   sched::task* waiting = waiter_.exchange(finished(), std::memory_order_acq_rel);

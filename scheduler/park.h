@@ -58,7 +58,8 @@ void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock)
 // on one that steals it. Each park is ended by exactly one ready; whoever won the right calls it.
 void ready(task* t, bool next = true) noexcept;
 
-// Has start(arg) run in a new task, also from a timer's function.
+// Starts a task that calls start(arg), where spawning is not possible: from a timer's function.
+// `created_by` is shown as its place of creation.
 void start_task(void (*start)(void* arg), void* arg, uintptr_t created_by) noexcept;
 
 // Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global

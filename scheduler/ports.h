@@ -41,7 +41,7 @@ void make_ready(task* t) noexcept;
 // shown as its place of creation.
 task* make_starter_task(void (*start)(void* arg), void* arg, uintptr_t created_by) noexcept;
 
-// What the runtime layer keeps per task (labels, task-locals) follows a task's life through these.
+// What the runtime layer keeps per task (labels) follows a task's life through these.
 struct task_hooks {
   void (*created)(task& parent, task& child) noexcept = nullptr;  // before the child is visible
   // On the task itself after its function; outside a critical section, so user code may run.

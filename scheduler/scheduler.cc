@@ -396,6 +396,7 @@ extern "C" void weft_task_main() {
     leave(th);
     me->body->invoke(me->body_storage());
     if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
+    if (me->locals != nullptr) me->locals->destroy_all(*me);
   }
   thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);

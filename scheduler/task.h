@@ -21,6 +21,14 @@
 namespace weft::sched {
 
 struct thread;
+struct task;
+
+// What the runtime layer keeps for task_local, as far as the scheduler must know it.
+struct task_locals {
+  // Called on the task itself after its function has returned, outside critical sections: it may
+  // wait. Frees the object and clears the task's pointer to it.
+  void (*destroy_all)(task& t) noexcept = nullptr;
+};
 
 inline constexpr size_t inline_body_size = 64;
 
@@ -46,8 +54,8 @@ struct alignas(64) task {
   uintptr_t created_by = 0;                  // return address of the spawn call
   char* name = nullptr;                      // owned; null when unnamed
   std::atomic<const void*> labels{nullptr};  // owned by the runtime layer (labels.h)
-  void* locals = nullptr;                    // owned by the runtime layer (task_local.h)
-  void* run_context = nullptr;               // likewise (context_node.h); null: background
+  task_locals* locals = nullptr;             // touched by the task itself only
+  void* run_context = nullptr;  // owned by the runtime layer (context_node.h); null: background
 
   // Filled by the waker before ready(), read by the woken task.
   uintptr_t wake_value = 0;

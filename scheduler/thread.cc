@@ -42,6 +42,7 @@ struct foreign_guard {
     task* t = th->own_task;
     if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
     // Name, labels and locals must not pass to the record's next user.
+    if (t->locals != nullptr) t->locals->destroy_all(*t);
     enter();
     set_task_name(*t, nullptr);
     if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*t);

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 
 #include "scheduler/park.h"
+#include "scheduler/scheduler.h"
 
 namespace weft::test {
 namespace {
@@ -44,6 +46,17 @@ int count_waiting(sched::wait_reason reason) {
       },
       &s);
   return s.found;
+}
+
+size_t queued_timers() {
+  size_t n = 0;
+  for (const std::atomic<sched::processor*>& slot : sched::g_sched.processors) {
+    sched::processor* p = slot.load();
+    if (p == nullptr) break;
+    std::lock_guard hold(p->timers.lock);
+    n += p->timers.size();
+  }
+  return n;
 }
 
 void in_world(int max_procs, const std::function<void()>& body) {

@@ -10,6 +10,7 @@
 #include <weft/run.h>
 #include <weft/task.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 
@@ -32,6 +33,9 @@ int count_waiting(sched::wait_reason reason);
 inline bool eventually_waiting(sched::wait_reason reason, int n) {
   return eventually([=] { return count_waiting(reason) == n; });
 }
+
+// Entries of all timer heaps now.
+size_t queued_timers();
 
 // Runs body as the main task, once per number of processors.
 void in_worlds(void (*body)());

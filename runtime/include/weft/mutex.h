@@ -40,8 +40,8 @@ class sleep_queue {
 // hands the mutex to the first waiter and newcomers queue; it ends when the owner waited less than
 // 1 ms or was the last.
 //
-// A mutex must outlive every unlock() in progress: unlike std::mutex it may not be destroyed by a
-// task that has just locked it while the previous owner is still inside unlock().
+// As std::mutex it may be destroyed as soon as nobody holds it or waits for it, also while the
+// unlock() that made it so has not returned.
 class mutex {
  public:
   constexpr mutex() noexcept = default;
@@ -62,17 +62,21 @@ class mutex {
   [[nodiscard]] bool lock(const context& ctx);
   // Unlocking an unlocked mutex ends the process: "fatal error: sync: unlock of unlocked mutex".
   void unlock() {
-    int32_t left = state_.fetch_sub(locked_bit, std::memory_order_release) - locked_bit;
-    if (left != 0) unlock_slow(left);
+    int32_t only_locked = locked_bit;
+    if (!state_.compare_exchange_strong(only_locked, 0, std::memory_order_release,
+                                        std::memory_order_relaxed))
+      unlock_slow(only_locked);
   }
 
  private:
+  friend class shared_mutex;
   static constexpr int32_t locked_bit = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8;
 
   void lock_slow();
-  bool lock_within(const detail::wait_limit& limit);
+  // `reason` is what a dump shows; 0 for "sync.Mutex.Lock".
+  bool lock_within(const detail::wait_limit& limit, uint8_t reason = 0);
   static bool forget_waiter(void* self) noexcept;
-  void unlock_slow(int32_t left);
+  void unlock_slow(int32_t old);
 
   std::atomic<int32_t> state_{0};
   detail::sleep_queue queue_;

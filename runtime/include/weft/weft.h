@@ -1,14 +1,23 @@
 #pragma once
 // The core of weft in one include: running tasks and the primitives between them.
+#include <weft/barrier.h>
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
 #include <weft/context.h>
+#include <weft/errno.h>
 #include <weft/error.h>
+#include <weft/fenv.h>
 #include <weft/labels.h>
+#include <weft/latch.h>
 #include <weft/mutex.h>
+#include <weft/once.h>
+#include <weft/recursive_mutex.h>
 #include <weft/run.h>
 #include <weft/select.h>
+#include <weft/semaphore.h>
+#include <weft/shared_mutex.h>
 #include <weft/task.h>
+#include <weft/task_local.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>

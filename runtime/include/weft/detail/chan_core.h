@@ -19,6 +19,16 @@ struct element_ops {
 
 class chan_core;
 
+// What feeds a channel of <weft/time.h>: its only sender, which holds no reference to it.
+class chan_source {
+ public:
+  // The channel's last handle has gone. Outside critical sections; may end the source's life.
+  virtual void abandoned() noexcept = 0;
+
+ protected:
+  ~chan_source() = default;
+};
+
 // Intrusive counted reference.
 class chan_ref {
  public:
@@ -55,8 +65,11 @@ class chan_core {
   bool try_recv(void* to, bool& open);
   void close();
   bool close_inside() noexcept;  // inside a critical section; false: it was closed already
-  size_t size() const noexcept { return count_.load(std::memory_order_relaxed); }
-  size_t capacity() const noexcept { return capacity_; }
+  // A channel with a source has room for one value, but shows itself as unbuffered, as in Go.
+  size_t size() const noexcept {
+    return source_ == nullptr ? count_.load(std::memory_order_relaxed) : 0;
+  }
+  size_t capacity() const noexcept { return source_ == nullptr ? capacity_ : 0; }
 
   void add_ref() noexcept { refs_.fetch_add(1, std::memory_order_relaxed); }
   void drop_ref() noexcept;
@@ -69,6 +82,12 @@ class chan_core {
   outcome recv_locked(void* to, waiter** to_wake);
   waiter_list& receivers() noexcept { return receivers_; }
   waiter_list& senders() noexcept { return senders_; }
+
+  // For the source, before anybody else knows the channel.
+  void set_source(chan_source* s) noexcept { source_ = s; }
+  chan_source* source() const noexcept { return source_; }
+  // Drops what is buffered; true if there was something. For the source, with the lock held.
+  bool discard_locked() noexcept;
 
  private:
   chan_core(const element_ops& ops, size_t capacity, std::byte* buffer) noexcept
@@ -88,6 +107,7 @@ class chan_core {
   std::atomic<size_t> count_{0};
   size_t capacity_;
   size_t head_ = 0;
+  chan_source* source_ = nullptr;
   const element_ops& ops_;
   std::byte* buffer_;
   waiter_list receivers_;

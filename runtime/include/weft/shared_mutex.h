@@ -1,0 +1,76 @@
+#pragma once
+// shared_mutex: many readers or one writer. Go's sync.RWMutex with std::shared_timed_mutex's
+// interface.
+//
+//   std::shared_lock reading(m);
+//   std::unique_lock writing(m);
+#include <weft/mutex.h>
+
+#include <chrono>
+#include <cstdint>
+
+namespace weft {
+
+// A writer that waits keeps new readers out, and when a writer unlocks, the readers that wait then
+// go before the next writer: neither side can starve the other. Hence a task must not lock it for
+// reading twice: with a writer in between both wait for ever. There is no way from a shared to an
+// exclusive lock or back. Any task or thread may unlock. A task that waits is parked
+// ("sync.RWMutex.RLock", "sync.RWMutex.Lock"), a thread blocks.
+//
+// Among writers it is as fair as weft::mutex. It may be destroyed as soon as nobody waits for it or
+// holds it, also while the unlock() that made it so has not returned.
+class shared_mutex {
+ public:
+  constexpr shared_mutex() noexcept = default;
+  shared_mutex(const shared_mutex&) = delete;
+
+  void lock();
+  // False if anybody holds it or a writer waits. Never waits, never fails spuriously.
+  bool try_lock() noexcept;
+  // Waits at most d, keeping new readers out meanwhile. False if it could not be had in time.
+  bool try_lock_for(std::chrono::nanoseconds d);
+  bool try_lock_until(std::chrono::steady_clock::time_point t);
+  // When no writer holds it the process ends: "fatal error: sync: Unlock of unlocked RWMutex".
+  void unlock();
+
+  void lock_shared() {
+    if (!try_lock_shared()) lock_shared_slow();
+  }
+  // False if a writer holds it or waits.
+  bool try_lock_shared() noexcept {
+    lock_.lock();
+    const bool open = writer_ == writer::none;
+    if (open) ++readers_;
+    lock_.unlock();
+    return open;
+  }
+  bool try_lock_shared_for(std::chrono::nanoseconds d);
+  bool try_lock_shared_until(std::chrono::steady_clock::time_point t);
+  // When no reader holds it the process ends: "fatal error: sync: RUnlock of unlocked RWMutex".
+  void unlock_shared() {
+    lock_.lock();
+    const bool easy = readers_ > 1 || (readers_ == 1 && writer_ != writer::waiting);
+    if (easy) --readers_;
+    lock_.unlock();
+    if (!easy) unlock_last_shared();
+  }
+
+ private:
+  enum class writer : uint8_t { none, waiting, holding };
+
+  void lock_shared_slow();
+  bool lock_shared_within(const detail::wait_limit& limit) noexcept;
+  bool lock_within(const detail::wait_limit& limit);
+  bool wait_for_readers(const detail::wait_limit& limit) noexcept;
+  void unlock_last_shared();
+  void admit_readers(detail::waiter_list& woken) noexcept;
+
+  mutex writers_;            // held by the writer that holds the lock or is next
+  detail::small_lock lock_;  // guards the rest
+  writer writer_ = writer::none;
+  uint32_t readers_ = 0;  // that hold it
+  detail::waiter_list waiting_readers_;
+  detail::waiter_list waiting_writer_;  // at most one: the others wait for writers_
+};
+
+}  // namespace weft

@@ -1,0 +1,113 @@
+// latch and barrier. As in wait_group, releasing the lock is the last touch of whoever brings the
+// count to 0, and a waiter passes through the lock or is woken afterwards, so the object may die
+// right after the wait.
+#include <weft/barrier.h>
+#include <weft/latch.h>
+
+#include <utility>
+
+#include "runtime/deadline.h"
+#include "runtime/timed_wait.h"
+#include "runtime/wake.h"
+#include "scheduler/park.h"
+
+namespace weft {
+
+using detail::time_limit;
+using sched::wait_reason;
+
+void latch::count_down(std::ptrdiff_t n) {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (n < 0 || n > left_) {
+    lock_.unlock();
+    throw panic_error(n < 0 ? "weft::latch: count_down by a negative number"
+                            : "weft::latch: count_down below 0");
+  }
+  left_ -= n;
+  detail::waiter_list woken;
+  if (left_ == 0) {
+    while (detail::waiter* w = detail::pop_claimable(waiters_)) woken.push_back(w);
+  }
+  lock_.unlock();
+  detail::wake_all(woken);
+}
+
+bool latch::try_wait() const noexcept {
+  lock_.lock();
+  const bool open = left_ == 0;
+  lock_.unlock();
+  return open;
+}
+
+bool latch::wait_within(const detail::wait_limit& limit) const noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (left_ == 0) {
+    lock_.unlock();
+    return true;
+  }
+  detail::waiter w;
+  w.task = sched::current_task();
+  waiters_.push_back(&w);
+  if (detail::wait_until(w, limit, wait_reason::latch_wait, this, lock_)) return true;
+  if (w.queued) waiters_.erase(&w);
+  lock_.unlock();
+  return false;
+}
+
+void latch::wait() const { wait_within({}); }
+
+bool latch::wait_for(std::chrono::nanoseconds d) const {
+  time_limit t(d);
+  return t.over ? try_wait() : wait_within(t.limit);
+}
+
+bool latch::wait_until(std::chrono::steady_clock::time_point when) const {
+  time_limit t(when);
+  return t.over ? try_wait() : wait_within(t.limit);
+}
+
+namespace detail {
+
+bool barrier_core::arrive(std::ptrdiff_t n, std::ptrdiff_t dropped, uint64_t& phase) {
+  lock_.lock();
+  if (n <= 0 || n > left_) {
+    lock_.unlock();
+    throw panic_error(n <= 0 ? "weft::barrier: arrive needs a positive number"
+                             : "weft::barrier: more arrivals than the phase expects");
+  }
+  left_ -= n;
+  expected_ -= dropped;
+  phase = phase_;
+  const bool last = left_ == 0;
+  lock_.unlock();
+  return last;
+}
+
+void barrier_core::begin_phase() noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  ++phase_;
+  left_ = expected_;
+  waiter_list woken;
+  std::swap(woken, waiters_);
+  lock_.unlock();
+  wake_all(woken);
+}
+
+void barrier_core::wait(uint64_t phase) noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (phase_ != phase) {
+    lock_.unlock();
+    return;
+  }
+  waiter w;
+  w.task = sched::current_task();
+  waiters_.push_back(&w);
+  wait_until(w, {}, wait_reason::barrier_wait, this, lock_);
+}
+
+}  // namespace detail
+}  // namespace weft

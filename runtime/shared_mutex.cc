@@ -1,0 +1,161 @@
+// shared_mutex: a gate between readers and one writer, behind a mutex for which the writers
+// compete.
+//
+// Invariants, under lock_:
+//   [RW1] writer_ is `holding`            => readers_ is 0
+//   [RW2] a reader waits                  => writer_ is not `none`
+//   [RW3] writer_ is `waiting`            => readers_ > 0, or that writer has been refused by its
+//   limit
+//                                            and is about to say so
+//   [RW4] writer_ is not `none`           => one task owns writers_, and it is that writer
+// Whoever opens the gate admits the waiters under the lock and counts them in; they hold the lock
+// when they wake. A waiter whose limit struck first is never counted in: pop_claimable() leaves it
+// out, and it takes itself off the list under the lock.
+//
+// Barging and starvation among writers, spinning and timed waits are the mutex's business. Not
+// done: direct hand-over from writer to writer, which costs a switch per lock, and a lock-free
+// count of readers: a reader's two atomic operations are the two that small_lock costs.
+#include <weft/shared_mutex.h>
+
+#include "base/check.h"
+#include "runtime/deadline.h"
+#include "runtime/timed_wait.h"
+#include "runtime/wake.h"
+#include "scheduler/park.h"
+
+namespace weft {
+
+using detail::time_limit;
+using detail::wait_limit;
+using sched::wait_reason;
+
+void shared_mutex::admit_readers(detail::waiter_list& woken) noexcept {
+  while (detail::waiter* w = detail::pop_claimable(waiting_readers_)) {
+    ++readers_;
+    woken.push_back(w);
+  }
+}
+
+void shared_mutex::lock_shared_slow() { lock_shared_within({}); }
+
+bool shared_mutex::lock_shared_within(const wait_limit& limit) noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (writer_ == writer::none) {
+    ++readers_;
+    lock_.unlock();
+    return true;
+  }
+  detail::waiter w;
+  w.task = sched::current_task();
+  waiting_readers_.push_back(&w);
+  if (detail::wait_until(w, limit, wait_reason::rwmutex_rlock, this, lock_)) return true;
+  if (w.queued) waiting_readers_.erase(&w);
+  lock_.unlock();
+  return false;
+}
+
+bool shared_mutex::try_lock_shared_for(std::chrono::nanoseconds d) {
+  if (try_lock_shared()) return true;
+  time_limit t(d);
+  return !t.over && lock_shared_within(t.limit);
+}
+
+bool shared_mutex::try_lock_shared_until(std::chrono::steady_clock::time_point when) {
+  if (try_lock_shared()) return true;
+  time_limit t(when);
+  return !t.over && lock_shared_within(t.limit);
+}
+
+void shared_mutex::unlock_last_shared() {
+  bool held;
+  {
+    sched::critical in_runtime;
+    lock_.lock();
+    held = readers_ > 0;
+    if (held) --readers_;
+    detail::waiter* w = nullptr;
+    if (held && readers_ == 0 && writer_ == writer::waiting) {
+      w = detail::pop_claimable(waiting_writer_);
+      if (w != nullptr) writer_ = writer::holding;
+    }
+    lock_.unlock();
+    if (w != nullptr) sched::ready(w->task);
+  }
+  if (!held) base::fatal("sync: RUnlock of unlocked RWMutex");
+}
+
+void shared_mutex::lock() { lock_within({}); }
+
+bool shared_mutex::lock_within(const wait_limit& limit) {
+  if (!writers_.try_lock() &&
+      !writers_.lock_within(limit, static_cast<uint8_t>(wait_reason::rwmutex_lock)))
+    return false;
+  if (wait_for_readers(limit)) return true;
+  writers_.unlock();
+  return false;
+}
+
+bool shared_mutex::wait_for_readers(const wait_limit& limit) noexcept {
+  sched::critical in_runtime;
+  lock_.lock();
+  if (readers_ == 0) {
+    writer_ = writer::holding;
+    lock_.unlock();
+    return true;
+  }
+  writer_ = writer::waiting;
+  detail::waiter w;
+  w.task = sched::current_task();
+  waiting_writer_.push_back(&w);
+  if (detail::wait_until(w, limit, wait_reason::rwmutex_lock, this, lock_)) return true;
+  if (w.queued) waiting_writer_.erase(&w);
+  writer_ = writer::none;
+  detail::waiter_list woken;
+  admit_readers(woken);
+  lock_.unlock();
+  detail::wake_all(woken);
+  return false;
+}
+
+bool shared_mutex::try_lock() noexcept {
+  if (!writers_.try_lock()) return false;
+  lock_.lock();
+  const bool open = readers_ == 0;
+  if (open) writer_ = writer::holding;
+  lock_.unlock();
+  if (!open) writers_.unlock();
+  return open;
+}
+
+bool shared_mutex::try_lock_for(std::chrono::nanoseconds d) {
+  if (try_lock()) return true;
+  time_limit t(d);
+  return !t.over && lock_within(t.limit);
+}
+
+bool shared_mutex::try_lock_until(std::chrono::steady_clock::time_point when) {
+  if (try_lock()) return true;
+  time_limit t(when);
+  return !t.over && lock_within(t.limit);
+}
+
+void shared_mutex::unlock() {
+  bool held;
+  {
+    sched::critical in_runtime;
+    lock_.lock();
+    held = writer_ == writer::holding;
+    detail::waiter_list woken;
+    if (held) {
+      writer_ = writer::none;
+      admit_readers(woken);
+    }
+    lock_.unlock();
+    detail::wake_all(woken);
+  }
+  if (!held) base::fatal("sync: Unlock of unlocked RWMutex");
+  writers_.unlock();
+}
+
+}  // namespace weft

@@ -1,0 +1,571 @@
+// E.4 sync, second part: shared_mutex, once, and the locks that std has and Go has not.
+#include <gtest/gtest.h>
+#include <weft/barrier.h>
+#include <weft/blocking.h>
+#include <weft/chan.h>
+#include <weft/latch.h>
+#include <weft/once.h>
+#include <weft/recursive_mutex.h>
+#include <weft/run.h>
+#include <weft/semaphore.h>
+#include <weft/shared_mutex.h>
+#include <weft/wait_group.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/conformance/world.h"
+
+namespace weft {
+namespace {
+
+using namespace std::chrono_literals;
+using clock = std::chrono::steady_clock;
+using sched::wait_reason;
+using test::count_waiting;
+using test::eventually_waiting;
+
+// Lets tasks that could go wrongly do so.
+void let_others_run() {
+  for (int i = 0; i < 20; ++i) this_task::yield();
+}
+
+template <class F>
+std::string panic_of(F f) {
+  try {
+    f();
+  } catch (const panic_error& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+
+// --- shared_mutex
+
+WEFT_WORLD_TEST(E4_RWMutex, S2_ReadersShareWritersExclude) {
+  shared_mutex m;
+  std::atomic<int> readers{0};
+  std::atomic<int> writers{0};
+  std::atomic<int> most_readers{0};
+  int64_t value = 0;  // guarded by m
+  wait_group wg;
+  const int n = test::sized(1000, 100);
+  for (int i = 0; i < 10; ++i) {
+    wg.go([&, i] {
+      for (int k = 0; k < n; ++k) {
+        if (i < 3) {
+          std::unique_lock hold(m);
+          EXPECT_EQ(++writers, 1);
+          EXPECT_EQ(readers.load(), 0);
+          ++value;
+          if (k % 20 == 0) this_task::yield();
+          --writers;
+        } else {
+          std::shared_lock hold(m);
+          int now = ++readers;
+          EXPECT_EQ(writers.load(), 0);
+          if (now > most_readers) most_readers = now;
+          if (k % 20 == 0) this_task::yield();
+          --readers;
+        }
+      }
+    });
+  }
+  wg.wait();
+  EXPECT_EQ(value, 3 * n);
+  EXPECT_GT(most_readers.load(), 1);
+  EXPECT_TRUE(m.try_lock());
+  m.unlock();
+}
+
+WEFT_WORLD_TEST(E4_RWMutex, S2_BlockedLockStopsNewReaders) {
+  shared_mutex m;
+  m.lock_shared();
+  EXPECT_TRUE(m.try_lock_shared());
+  auto writer = spawn([&] {
+    m.lock();
+    m.unlock();
+  });
+  ASSERT_TRUE(eventually_waiting(wait_reason::rwmutex_lock, 1));
+  EXPECT_FALSE(m.try_lock_shared());
+  EXPECT_FALSE(m.try_lock_shared_for(1ms));
+  EXPECT_FALSE(m.try_lock());
+  auto reader = spawn([&] { std::shared_lock hold(m); });
+  ASSERT_TRUE(eventually_waiting(wait_reason::rwmutex_rlock, 1));
+  m.unlock_shared();
+  let_others_run();
+  EXPECT_EQ(count_waiting(wait_reason::rwmutex_lock), 1);  // one reader is left
+  EXPECT_EQ(count_waiting(wait_reason::rwmutex_rlock), 1);
+  m.unlock_shared();
+  writer.join();
+  reader.join();
+}
+
+WEFT_WORLD_TEST(E4_RWMutex, S2_PendingReadersGoBeforeTheNextWriter) {
+  shared_mutex m;
+  m.lock();
+  chan<char> order(10);
+  wait_group wg;
+  wg.go([&, order] {
+    m.lock();
+    order.send('W');
+    m.unlock();
+  });
+  ASSERT_TRUE(eventually_waiting(wait_reason::rwmutex_lock, 1));
+  chan<int> leave(0);
+  for (int i = 0; i < 3; ++i) {
+    wg.go([&, order, leave] {
+      m.lock_shared();
+      order.send('R');
+      leave.recv();
+      m.unlock_shared();
+    });
+  }
+  ASSERT_TRUE(eventually_waiting(wait_reason::rwmutex_rlock, 3));
+  m.unlock();
+  // All three hold it together, and the writer waits for them.
+  ASSERT_TRUE(eventually_waiting(wait_reason::chan_receive, 3));
+  ASSERT_TRUE(eventually_waiting(wait_reason::rwmutex_lock, 1));
+  for (int i = 0; i < 3; ++i) leave.send(1);
+  wg.wait();
+  std::string seen;
+  while (auto c = order.try_recv()) seen += *c;
+  EXPECT_EQ(seen, "RRRW");
+}
+
+// Readers that overlap for ever, and a writer that wants it ten times.
+WEFT_WORLD_TEST(E4_RWMutex, S2_ReadersDoNotStarveWriters) {
+  shared_mutex m;
+  std::atomic<bool> stop{false};
+  wait_group wg;
+  for (int i = 0; i < 4; ++i) {
+    wg.go([&] {
+      while (!stop) {
+        std::shared_lock hold(m);
+        this_task::yield();
+      }
+    });
+  }
+  for (int i = 0; i < 10; ++i) {
+    std::unique_lock hold(m);
+    this_task::yield();
+  }
+  stop = true;
+  wg.wait();
+}
+
+WEFT_WORLD_TEST(E4_RWMutex, S2_WritersDoNotStarveReaders) {
+  shared_mutex m;
+  std::atomic<bool> stop{false};
+  wait_group wg;
+  for (int i = 0; i < 4; ++i) {
+    wg.go([&] {
+      while (!stop) {
+        std::unique_lock hold(m);
+        this_task::yield();
+      }
+    });
+  }
+  for (int i = 0; i < 10; ++i) {
+    std::shared_lock hold(m);
+    this_task::yield();
+  }
+  stop = true;
+  wg.wait();
+}
+
+WEFT_WORLD_TEST(E4_RWMutex, S2_TryLock) {
+  shared_mutex m;
+  EXPECT_TRUE(m.try_lock());
+  EXPECT_FALSE(m.try_lock());
+  EXPECT_FALSE(m.try_lock_shared());
+  m.unlock();
+  EXPECT_TRUE(m.try_lock_shared());
+  EXPECT_TRUE(m.try_lock_shared());
+  EXPECT_FALSE(m.try_lock());
+  m.unlock_shared();
+  m.unlock_shared();
+  EXPECT_TRUE(m.try_lock());
+  m.unlock();
+}
+
+// A writer that gives up lets the readers in that it kept waiting.
+WEFT_WORLD_TEST(E4_RWMutex, S2_TimedLocksGiveUpAndLeaveNoTrace) {
+  shared_mutex m;
+  m.lock_shared();
+  EXPECT_FALSE(m.try_lock_for(0ns));
+  EXPECT_FALSE(m.try_lock_for(-1s));
+  EXPECT_FALSE(m.try_lock_until(clock::time_point::min()));
+  auto writer = spawn([&] { return m.try_lock_for(3ms); });
+  auto reader = spawn([&] { std::shared_lock hold(m); });
+  EXPECT_FALSE(writer.join());
+  reader.join();
+  m.unlock_shared();
+  m.lock();
+  EXPECT_FALSE(m.try_lock_shared_for(1ms));
+  EXPECT_FALSE(m.try_lock_shared_until(clock::time_point::min()));
+  EXPECT_FALSE(spawn([&] { return m.try_lock_for(1ms); }).join());
+  auto patient = spawn([&] {
+    EXPECT_TRUE(m.try_lock_until(clock::time_point::max()));
+    m.unlock();
+  });
+  ASSERT_TRUE(eventually_waiting(wait_reason::rwmutex_lock, 1));
+  m.unlock();
+  patient.join();
+  EXPECT_TRUE(m.try_lock_shared_for(0ns));
+  m.unlock_shared();
+}
+
+WEFT_WORLD_TEST(E4_RWMutex, S2_AnyTaskMayUnlock) {
+  shared_mutex m;
+  m.lock();
+  spawn([&] { m.unlock(); }).join();
+  m.lock_shared();
+  spawn([&] { m.unlock_shared(); }).join();
+  std::thread t([&] {
+    std::unique_lock hold(m);
+    EXPECT_FALSE(m.try_lock_shared());
+  });
+  blocking([&] { t.join(); });
+  EXPECT_TRUE(m.try_lock());
+  m.unlock();
+}
+
+TEST(E4_RWMutex, S2_MisuseIsFatal) {
+  EXPECT_EXIT({ run([] { shared_mutex().unlock(); }); }, testing::ExitedWithCode(2),
+              "fatal error: sync: Unlock of unlocked RWMutex");
+  EXPECT_EXIT({ run([] { shared_mutex().unlock_shared(); }); }, testing::ExitedWithCode(2),
+              "fatal error: sync: RUnlock of unlocked RWMutex");
+  EXPECT_EXIT(
+      {
+        run([] {
+          shared_mutex m;
+          m.lock_shared();
+          m.unlock();
+        });
+      },
+      testing::ExitedWithCode(2), "fatal error: sync: Unlock of unlocked RWMutex");
+  EXPECT_EXIT(
+      {
+        run([] {
+          shared_mutex m;
+          m.lock();
+          m.unlock_shared();
+        });
+      },
+      testing::ExitedWithCode(2), "fatal error: sync: RUnlock of unlocked RWMutex");
+}
+
+// --- recursive_mutex
+
+WEFT_WORLD_TEST(RecursiveMutex, OwnerMayLockAgain) {
+  recursive_mutex m;
+  std::unique_lock first(m);
+  std::unique_lock second(m);
+  EXPECT_TRUE(m.try_lock());
+  EXPECT_TRUE(m.try_lock_for(0ns));
+  EXPECT_TRUE(m.try_lock_until(clock::time_point::min()));
+  auto other = spawn([&] { return m.try_lock() || m.try_lock_for(1ms); });
+  EXPECT_FALSE(other.join());
+  m.unlock();
+  m.unlock();
+  m.unlock();
+  second.unlock();
+  EXPECT_FALSE(spawn([&] { return m.try_lock(); }).join());
+  first.unlock();
+  spawn([&] {
+    EXPECT_TRUE(m.try_lock_for(1h));
+    m.unlock();
+  }).join();
+  std::thread t([&] {
+    std::lock_guard once(m);
+    std::lock_guard twice(m);
+  });
+  blocking([&] { t.join(); });
+}
+
+WEFT_WORLD_TEST(RecursiveMutex, Excludes) {
+  recursive_mutex m;
+  int64_t total = 0;
+  const int n = test::sized(1000, 100);
+  wait_group wg;
+  for (int i = 0; i < 8; ++i) {
+    wg.go([&] {
+      for (int k = 0; k < n; ++k) {
+        std::lock_guard outer(m);
+        int64_t seen = total;
+        if (k % 30 == 0) this_task::yield();
+        std::lock_guard inner(m);
+        total = seen + 1;
+      }
+    });
+  }
+  wg.wait();
+  EXPECT_EQ(total, 8 * n);
+}
+
+TEST(RecursiveMutex, UnlockByAnotherIsFatalAndNamesBoth) {
+  EXPECT_EXIT({ run([] { recursive_mutex().unlock(); }); }, testing::ExitedWithCode(2),
+              "fatal error: weft::recursive_mutex: unlock by task 1, but nobody holds it");
+  EXPECT_EXIT(
+      {
+        run([] {
+          recursive_mutex m;
+          m.lock();
+          spawn([&] { m.unlock(); }).join();
+        });
+      },
+      testing::ExitedWithCode(2),
+      "fatal error: weft::recursive_mutex: unlock by task [0-9]+, but task 1 holds it");
+}
+
+// --- semaphores
+
+WEFT_WORLD_TEST(Semaphore, LimitsHowManyAreInside) {
+  counting_semaphore<> slots(3);
+  std::atomic<int> inside{0};
+  wait_group wg;
+  const int n = test::sized(300, 50);
+  for (int i = 0; i < 10; ++i) {
+    wg.go([&] {
+      for (int k = 0; k < n; ++k) {
+        slots.acquire();
+        EXPECT_LE(++inside, 3);
+        if (k % 5 == 0) this_task::yield();
+        --inside;
+        slots.release();
+      }
+    });
+  }
+  wg.wait();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(slots.try_acquire());
+  EXPECT_FALSE(slots.try_acquire());
+}
+
+WEFT_WORLD_TEST(Semaphore, ServesInOrder) {
+  counting_semaphore<> s(0);
+  std::vector<int> order;
+  mutex guard;
+  wait_group wg;
+  for (int i = 0; i < 6; ++i) {
+    wg.go([&, i] {
+      s.acquire();
+      std::lock_guard hold(guard);
+      order.push_back(i);
+    });
+    ASSERT_TRUE(eventually_waiting(wait_reason::semacquire, i + 1));
+  }
+  for (size_t i = 1; i <= 4; ++i) {
+    s.release();
+    EXPECT_FALSE(s.try_acquire()) << "a newcomer overtook";
+    EXPECT_TRUE(test::eventually([&] {
+      std::lock_guard hold(guard);
+      return order.size() == i;
+    }));
+  }
+  s.release(3);  // two to those who wait
+  wg.wait();
+  order.resize(4);
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
+  EXPECT_TRUE(s.try_acquire());
+  EXPECT_FALSE(s.try_acquire());
+}
+
+WEFT_WORLD_TEST(Semaphore, TimedAcquireAndLimits) {
+  binary_semaphore s(1);
+  EXPECT_EQ(s.max(), 1);
+  EXPECT_EQ(panic_of([&] { s.release(); }),
+            "weft::counting_semaphore: release beyond its maximum of 1");
+  EXPECT_NE(panic_of([&] { s.release(-1); }), "nothing was thrown");
+  EXPECT_NE(panic_of([&] { counting_semaphore<3>(4); }), "nothing was thrown");
+  EXPECT_NE(panic_of([&] { counting_semaphore<3>(-1); }), "nothing was thrown");
+  EXPECT_TRUE(s.try_acquire_for(0ns));
+  EXPECT_FALSE(s.try_acquire_for(1ms));
+  EXPECT_FALSE(s.try_acquire_for(-1h));
+  EXPECT_FALSE(s.try_acquire_until(clock::now() + 1ms));
+  auto waits = spawn([&] { return s.try_acquire_for(std::chrono::nanoseconds::max()); });
+  ASSERT_TRUE(eventually_waiting(wait_reason::semacquire, 1));
+  std::thread t([&] { s.release(0), s.release(); });
+  EXPECT_TRUE(waits.join());
+  blocking([&] { t.join(); });
+}
+
+// The acquirer may destroy it while release() is on its way out.
+WEFT_WORLD_TEST(Semaphore, MayDieAfterAcquire) {
+  for (int i = 0; i < test::sized(2000, 200); ++i) {
+    auto s = std::make_unique<binary_semaphore>(0);
+    auto l = std::make_unique<latch>(2);
+    auto h = spawn([&s = *s, &l = *l] {
+      s.release();
+      l.count_down();
+    });
+    s->acquire();
+    s.reset();
+    l->arrive_and_wait();
+    l.reset();
+    h.join();
+  }
+}
+
+// --- latch, barrier
+
+WEFT_WORLD_TEST(Latch, OpensAtZeroForGood) {
+  latch l(3);
+  EXPECT_FALSE(l.try_wait());
+  EXPECT_FALSE(l.wait_for(1ms));
+  EXPECT_FALSE(l.wait_until(clock::time_point::min()));
+  wait_group wg;
+  std::atomic<int> through{0};
+  for (int i = 0; i < 5; ++i) {
+    wg.go([&] {
+      l.wait();
+      ++through;
+    });
+  }
+  ASSERT_TRUE(eventually_waiting(wait_reason::latch_wait, 5));
+  EXPECT_EQ(panic_of([&] { l.count_down(4); }), "weft::latch: count_down below 0");
+  l.count_down(2);
+  let_others_run();
+  EXPECT_EQ(through.load(), 0);
+  l.arrive_and_wait();
+  wg.wait();
+  EXPECT_TRUE(l.try_wait() && l.wait_for(0ns));
+  l.wait();
+  l.count_down(0);
+  EXPECT_NE(panic_of([&] { l.count_down(); }), "nothing was thrown");
+  EXPECT_NE(panic_of([] { latch(-1); }), "nothing was thrown");
+  latch(0).wait();
+}
+
+WEFT_WORLD_TEST(Barrier, PhasesEndTogether) {
+  constexpr int tasks = 6;
+  const int phases = test::sized(200, 40);
+  std::vector<int> arrived(static_cast<size_t>(phases), 0);
+  std::atomic<int> phase{0};
+  int completions = 0;
+  mutex guard;
+  barrier sync(tasks, [&]() noexcept {
+    EXPECT_EQ(arrived[static_cast<size_t>(phase)], tasks);
+    this_task::yield();  // it may wait
+    ++completions;
+    ++phase;
+  });
+  wait_group wg;
+  for (int i = 0; i < tasks; ++i) {
+    wg.go([&] {
+      for (int k = 0; k < phases; ++k) {
+        EXPECT_EQ(phase.load(), k);
+        {
+          std::lock_guard hold(guard);
+          ++arrived[static_cast<size_t>(k)];
+        }
+        sync.arrive_and_wait();
+        EXPECT_EQ(phase.load() > k, true);
+      }
+    });
+  }
+  wg.wait();
+  EXPECT_EQ(completions, phases);
+}
+
+WEFT_WORLD_TEST(Barrier, DropsAndTokens) {
+  barrier<> b(3);
+  auto first = b.arrive();
+  auto waits = spawn([&, token = std::move(first)]() mutable { b.wait(std::move(token)); });
+  ASSERT_TRUE(eventually_waiting(wait_reason::barrier_wait, 1));
+  b.arrive_and_drop();
+  EXPECT_EQ(panic_of([&] { static_cast<void>(b.arrive(2)); }),
+            "weft::barrier: more arrivals than the phase expects");
+  let_others_run();
+  EXPECT_EQ(count_waiting(wait_reason::barrier_wait), 1);
+  auto old = b.arrive();
+  waits.join();
+  b.wait(std::move(old));  // that phase is over
+  auto both = b.arrive(2);
+  b.wait(std::move(both));
+  EXPECT_NE(panic_of([&] { static_cast<void>(b.arrive(0)); }), "nothing was thrown");
+  EXPECT_NE(panic_of([] { barrier<>(-1); }), "nothing was thrown");
+}
+
+// --- once
+
+WEFT_WORLD_TEST(E4_Once, S4_CallersWaitForTheFirst) {
+  once o;
+  once_flag flag;
+  int ran = 0;
+  int called = 0;
+  chan<int> go_on(0);
+  wait_group wg;
+  wg.go([&, go_on] {
+    o.call([&] {
+      go_on.recv();
+      ++ran;
+    });
+  });
+  ASSERT_TRUE(eventually_waiting(wait_reason::chan_receive, 1));
+  for (int i = 0; i < 10; ++i) {
+    wg.go([&] {
+      o.call([&] { ++ran; });
+      EXPECT_EQ(ran, 1);
+      call_once(
+          flag, [&](int by) { called += by; }, 2);
+      EXPECT_EQ(called, 2);
+    });
+  }
+  ASSERT_TRUE(eventually_waiting(wait_reason::once_wait, 10));
+  go_on.send(1);
+  wg.wait();
+  EXPECT_EQ(ran, 1);
+  EXPECT_EQ(called, 2);
+}
+
+// Go's Once counts a panic as done; call_once lets the next one try, as std's.
+WEFT_WORLD_TEST(E4_Once, S4_PanicCountsAsDone) {
+  once o;
+  EXPECT_THROW(o.call([] { throw std::runtime_error("first"); }), std::runtime_error);
+  o.call([] { ADD_FAILURE() << "called again"; });
+}
+
+WEFT_WORLD_TEST(E4_Once, CallOnceTriesAgainAfterAnException) {
+  once_flag flag;
+  std::atomic<int> attempts{0};
+  std::atomic<int> thrown{0};
+  wait_group wg;
+  for (int i = 0; i < 10; ++i) {
+    wg.go([&] {
+      try {
+        call_once(flag, [&] {
+          int mine = ++attempts;
+          this_task::yield();
+          if (mine < 4) throw std::runtime_error("not yet");
+        });
+        EXPECT_GE(attempts.load(), 4);
+      } catch (const std::runtime_error&) {
+        ++thrown;
+      }
+    });
+  }
+  wg.wait();
+  EXPECT_EQ(attempts.load(), 4);
+  EXPECT_EQ(thrown.load(), 3);
+}
+
+TEST(E4_Once, S4_RecursionDeadlocks) {
+  test::in_world(2, [] {
+    auto o = new once;  // the task never leaves it
+    go([o] { o->call([o] { o->call([] { ADD_FAILURE() << "the inner call ran"; }); }); });
+    EXPECT_TRUE(eventually_waiting(wait_reason::once_wait, 1));
+    test::leave_tasks_behind(wait_reason::once_wait, 1);
+  });
+}
+
+}  // namespace
+}  // namespace weft
