@@ -65,7 +65,7 @@ void hog(const test::stress_clock& time, int kind, hog_counts& counts) {
           go_on.send(static_cast<int>(n));
         });
         char c = 0;
-        cut_short = ::read(fds[0], &c, 1) < 0 && errno == EINTR;
+        cut_short = test::read_byte(fds[0], c) < 0 && errno == EINTR;
         go_on.recv();
         break;
       }
