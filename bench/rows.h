@@ -34,5 +34,7 @@ void run_mutex8(const config& c);
 void run_idle(const config& c);
 void run_sleepers(const config& c);
 void run_sleep_all(const config& c);
+void run_idle_cpu(const config& c);
+void run_wake(const config& c);
 
 }  // namespace bench

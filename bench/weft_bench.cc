@@ -44,6 +44,7 @@ constexpr row rows[] = {
     {"select4", 1'000'000, run_select4}, {"mutex_uncontended", 20'000'000, run_mutex_uncontended},
     {"mutex8", 4'000'000, run_mutex8},   {"idle", 100'000, run_idle},
     {"sleepers", 100'000, run_sleepers}, {"sleep_all", 1'000'000, run_sleep_all},
+    {"idle_cpu", 3'000, run_idle_cpu},   {"wake", 10'000, run_wake},
 };
 
 int main_of(int argc, char** argv) {

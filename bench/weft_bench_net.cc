@@ -1,15 +1,18 @@
-// weft_bench_net echo_server|http_server [--workers=N] [--port=P]: the servers that bench/load
+// weft_bench_net echo_server|http_server|freeze_server [--workers=N] [--port=P] [--hogs=0|1]: the
+// servers that bench/load
 // drives, written as a user of weft would write them. Prints "ready port=N" when listening and the
 // CPU time used at SIGTERM, like its namesakes in bench/peers/go and bench/raw.
 
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include <weft/http/server.h>
 #include <weft/net/tcp.h>
 #include <weft/weft.h>
 
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <span>
@@ -26,6 +29,7 @@ struct config {
   std::string row;
   long workers = 1;
   long port = 0;
+  bool hogs = false;
 };
 
 weft::net::tcp_listener listen(const config& c) {
@@ -50,11 +54,29 @@ void serve_echo(const config& c) {
   }
 }
 
+// As many tasks as there are processors run an endless loop, and as many read from a pipe that
+// never fills, once the server is known to answer.
+void start_hogs(const config& c) {
+  int fds[2];
+  if (::pipe(fds) != 0) std::abort();
+  for (long i = 0; i < c.workers; ++i) {
+    weft::go([] {
+      for (;;) asm volatile("");  // an empty loop would be undefined
+    });
+    weft::go([fd = fds[0]] {
+      char byte;
+      if (::read(fd, &byte, 1) != 0) std::abort();
+    });
+  }
+}
+
 void serve_http(const config& c) {
   weft::http::mux mux;
-  mux.handle("GET /", [](weft::http::response_writer& response, weft::http::request&) {
+  std::atomic<bool> hogs_due{c.hogs};
+  mux.handle("GET /", [&](weft::http::response_writer& response, weft::http::request&) {
     // A failed write means that the peer is gone, which the generator counts on its side.
     static_cast<void>(response.respond(200, "text/plain; charset=utf-8", "Hello, world!"));
+    if (hogs_due.load(std::memory_order_relaxed) && hogs_due.exchange(false)) start_hogs(c);
   });
   weft::http::server server(mux);
   server.serve(listen(c));
@@ -84,13 +106,17 @@ void report_at_sigterm(const config& c) {
 int main(int argc, char** argv) {
   config c;
   c.row = argc > 1 ? argv[1] : "";
-  if (c.row != "echo_server" && c.row != "http_server") {
-    std::fprintf(stderr, "usage: %s echo_server|http_server [--workers=N] [--port=P]\n", argv[0]);
+  if (c.row != "echo_server" && c.row != "http_server" && c.row != "freeze_server") {
+    std::fprintf(
+        stderr,
+        "usage: %s echo_server|http_server|freeze_server [--workers=N] [--port=P] [--hogs=0|1]\n",
+        argv[0]);
     return 2;
   }
   bench::args args(argc, argv, 2);
   c.workers = args.num("workers", 1, 1, 1024);
   c.port = args.num("port", 0, 0, 65535);
+  c.hogs = args.num("hogs", 0, 0, 1) != 0;
   args.finish();
   report_at_sigterm(c);
   return weft::run(weft::options{.max_procs = static_cast<int>(c.workers)}, [&] {

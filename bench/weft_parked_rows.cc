@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
 #include "bench/common/process.h"
@@ -78,6 +79,42 @@ void run_sleep_all(const config& c) {
   }
   done.wait();
   print_ns_per_op(c, start, c.n);
+}
+
+void run_idle_cpu(const config& c) {
+  weft::chan<int> never(0);
+  weft::go([never] { static_cast<void>(never.recv()); });
+  weft::this_task::sleep_for(milliseconds(200));
+  const auto before = process_cpu_ns(0);
+  weft::this_task::sleep_for(milliseconds(c.n));
+  const auto used = static_cast<double>(process_cpu_ns(0) - before);
+  print_prefix(c);
+  std::printf("cpu_percent=%.4f\n", used / static_cast<double>(c.n) / 1e4);
+  never.close();
+}
+
+void run_wake(const config& c) {
+  weft::chan<std::uint64_t> ping(1), pong(1);
+  weft::go([ping, pong] {
+    while (const auto sent = ping.recv()) pong.send(monotonic_ns() - *sent);
+  });
+  std::vector<std::uint64_t> times(static_cast<std::size_t>(c.n));
+  // The sender is a thread of its own; all processors sleep when it sends.
+  std::thread sender([&] {
+    for (auto& t : times) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      ping.send(monotonic_ns());
+      t = *pong.recv();
+    }
+    ping.close();
+  });
+  weft::blocking([&] { sender.join(); });
+  std::sort(times.begin(), times.end());
+  const auto at = [&](long index) {
+    return static_cast<double>(times[static_cast<std::size_t>(index)]) / 1e3;
+  };
+  print_prefix(c);
+  std::printf("wake_p50_us=%.2f wake_p99_us=%.2f\n", at(c.n / 2), at(c.n * 99 / 100));
 }
 
 }  // namespace bench

@@ -89,8 +89,11 @@ void start_process_once() {
 void run_main(const options& o, const body_ops& ops, void* callable) {
   if (o.max_procs < 0 || o.max_procs > 1024)
     throw std::invalid_argument("weft::run: max_procs must be 0 (automatic) to 1024");
+  if (o.max_threads < 0 || o.max_threads > 1'000'000)
+    throw std::invalid_argument("weft::run: max_threads must be 0 (as it is) to 1000000");
   if (g_running.exchange(true)) throw panic_error("weft::run is already running");
   start_process_once();
+  if (o.max_threads > 0) sched::set_thread_limit(o.max_threads);
   sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs());
   sched::follow_machine(o.max_procs == 0 &&
                         base::option_value(base::option::WEFT_MAXPROCS).empty());

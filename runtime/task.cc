@@ -100,6 +100,25 @@ int set_max_procs(int n) {
   return before;
 }
 
+int set_max_threads(int n) {
+  int before = sched::thread_limit();
+  if (n <= 0) return before;
+  if (n > 1'000'000)
+    throw std::invalid_argument("set_max_threads: more than 1000000 threads asked for");
+  sched::set_thread_limit(n);
+  return before;
+}
+
+void lock_os_thread() noexcept {
+  sched::critical in_runtime;
+  sched::lock_thread();
+}
+
+void unlock_os_thread() noexcept {
+  sched::critical in_runtime;
+  sched::unlock_thread();
+}
+
 namespace this_task {
 
 void yield() { sched::leave(sched::yield_now(sched::enter())); }

@@ -72,7 +72,7 @@ void stop_world(processor* mine) noexcept {
       for (int i = 0; i < g_sched.max_procs.load(); ++i) {
         processor* p = g_sched.processors[i];
         if (p == mine || p->status.load() != processor_status::running) continue;
-        if (retake_available() && retake(p, p->tick.load(std::memory_order_relaxed)))
+        if (retake(p, p->tick.load(std::memory_order_relaxed)))
           p->status.store(processor_status::stopped, std::memory_order_release);
       }
       timespec pause{0, 50'000};

@@ -14,52 +14,12 @@
 // Not done   Waking a thread per push: threads thrash. Waking for a task in an otherwise empty
 //            `next` slot: a pair that hands work to and fro would drag a second core along for
 //            nothing.
-#include <pthread.h>
-
-#include <cerrno>
-#include <cstring>
 #include <mutex>
 
-#include "base/check.h"
 #include "base/futex.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {
-namespace {
-
-constexpr int max_threads = 10000;
-
-void* thread_entry(void* arg) {
-  worker_main(static_cast<thread*>(arg));
-  return nullptr;
-}
-
-void create_worker(processor* p, bool spinning) noexcept {
-  if (g_sched.worker_threads.fetch_add(1, std::memory_order_relaxed) >= max_threads) {
-    base::fatalf(
-        "thread exhaustion: program exceeds %d-thread limit; too many tasks are in blocking calls "
-        "at once",
-        max_threads);
-  }
-  auto* th = new thread;
-  th->next_p = p;
-  th->spinning = spinning;
-  pthread_attr_t attr;
-  ::pthread_attr_init(&attr);
-  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_t id;
-  int error = ::pthread_create(&id, &attr, thread_entry, th);
-  ::pthread_attr_destroy(&attr);
-  if (error != 0) {
-    base::fatalf(
-        "cannot start thread number %d: %s; check ulimit -u, kernel.threads-max, "
-        "kernel.pid_max and the cgroup's pids.max",
-        g_sched.worker_threads.load(), std::strerror(error));
-  }
-}
-
-}  // namespace
-
 processor* take_idle_processor() noexcept {
   processor* p = g_sched.idle_processors;
   if (p != nullptr) {

@@ -2,16 +2,18 @@
 //
 // Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does) it
 // refreshes the coarse clock, polls descriptors that nobody has looked at for a while, calls for
-// help when work sits on a processor that does not switch, and retakes processors held for 10 ms
-// while others wait. Once a second it looks whether the machine still grants as many CPUs.
+// help when work sits on a processor that does not switch, and retakes processors held for a slice
+// (10 ms) while others wait. Once a second it looks whether the machine still grants as many CPUs.
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/futex.h"
 #include "scheduler/park.h"
+#include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {
@@ -19,10 +21,14 @@ namespace {
 
 constexpr int64_t shortest_sleep_ns = 20'000;
 constexpr int64_t longest_sleep_ns = 2'000'000;
-constexpr int64_t slice_ns = 10'000'000;
 constexpr int64_t unattended_poll_ns = 2'000'000;
 constexpr int64_t machine_check_ns = 1'000'000'000;
 constexpr int idle_rounds_before_backoff = 50;
+
+// A fifth of a slice, so that one ends at most a fifth too late.
+int64_t longest_sleep() noexcept {
+  return std::clamp(slice() / 5, shortest_sleep_ns, longest_sleep_ns);
+}
 
 bool work_waits_for(const processor* p, int64_t now) noexcept {
   return has_local_work(p) || p->timers.earliest() <= now ||
@@ -59,7 +65,8 @@ bool look_at(processor* p, int64_t now) noexcept {
   }
   if (!work_waits_for(p, now)) return false;
   if (g_sched.idle_procs.load(std::memory_order_relaxed) > 0) wake_one();
-  if (now - p->seen_at_ns < slice_ns || !retake(p, tick)) return false;
+  if (now - p->seen_at_ns < g_sched.slice_ns.load(std::memory_order_relaxed) || !retake(p, tick))
+    return false;
   p->seen_at_ns = now;
   hand_off(p);
   return true;
@@ -89,7 +96,7 @@ void* monitor_main(void*) {
       quiet = 0;
     }
     sleep_ns = quiet < idle_rounds_before_backoff ? shortest_sleep_ns : sleep_ns * 2;
-    if (sleep_ns > longest_sleep_ns) sleep_ns = longest_sleep_ns;
+    if (sleep_ns > longest_sleep()) sleep_ns = longest_sleep();
     timespec pause{0, sleep_ns};
     ::nanosleep(&pause, nullptr);
     int64_t now = base::now_refresh();
@@ -106,15 +113,17 @@ void* monitor_main(void*) {
 
 }  // namespace
 
+int64_t slice() noexcept { return g_sched.slice_ns.load(std::memory_order_relaxed); }
+void set_slice(int64_t ns) noexcept { g_sched.slice_ns.store(ns, std::memory_order_relaxed); }
+uint64_t retakes() noexcept { return g_sched.retakes.load(std::memory_order_relaxed); }
+
 void wake_monitor() noexcept {
   if (g_sched.monitor_word.exchange(0, std::memory_order_seq_cst) != 0)
     base::futex_wake(g_sched.monitor_word, 1);
 }
 
 void start_monitor() noexcept {
-  if (!retake_available())
-    base::log_line(
-        "membarrier is not available: a task that never calls the runtime keeps its processor");
+  prepare_retake();
   pthread_attr_t attr;
   ::pthread_attr_init(&attr);
   ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

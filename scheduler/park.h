@@ -79,6 +79,10 @@ bool can_spin(int round) noexcept;
 // at the next enter(). Called inside a critical section, which it ends.
 void begin_blocking() noexcept;
 
+// Locks the calling task to its thread and back; nests. Without effect on foreign threads.
+void lock_thread() noexcept;
+void unlock_thread() noexcept;
+
 // Replaces the task's name (malloc'ed, or null), keeping readers that hold a claim or the task
 // itself safe.
 void set_task_name(task& t, char* name) noexcept;

@@ -16,24 +16,55 @@
 //          1 -> 2    monitor takes it                   2 -> 3    taken; thread->p is null
 //          0 -> 3    the thread gave it up (begin_blocking)
 //          3 -> 0    the thread looks for another
-// No signal is involved, so no system call of the user's sees EINTR. Without membarrier (Linux
-// before 4.14, some sandboxes) hogs keep their processor; this is logged once at start.
+// A thread that finds `wanted` when it enters refuses, and yields in its own time: a task that
+// calls the runtime all the time gives way as well. Nothing but work that waits makes a slice end:
+// a processor with empty queues is left to its holder, as in Go.
+//
+// No signal is involved, so no system call of the user's sees EINTR. Where membarrier is missing
+// (Linux before 4.14, seccomp filters) the thread's fence is executed by a signal handler on that
+// very thread, and the rest of the protocol is the same: the monitor waits for the handler's answer
+// where it waited for membarrier. Then a user's sleep or poll may see EINTR; this is logged once.
+// Rejected: a handler that gives the processor up itself. It would be a second protocol, with
+// another set of states and the check of crit on the other side.
+//
+// tests/model/retake_model.cc explores both.
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <mutex>
 
+#include "base/check.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/thread_signal.h"
 
 namespace weft::sched {
 namespace {
 
 enum steal_word : int { keep = 0, wanted = 1, taking = 2, gone = 3 };
 
-bool register_membarrier() noexcept {
-  return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+constexpr int64_t signal_patience_ns = 10'000'000;
+
+std::atomic<bool> g_membarrier{false};
+
+void fall_back_to_signals() noexcept {
+  g_membarrier.store(false, std::memory_order_relaxed);
+  install_thread_signal();
+  base::log_line(
+      "membarrier(2) is not available (Linux before 4.14, or a seccomp filter): processors are "
+      "taken back with SIGURG; a task that sleeps or polls outside the runtime may see EINTR");
+}
+
+// Lets th, which may be executing anything, pass a full fence now.
+bool fence_on(thread& th) noexcept {
+  if (g_membarrier.load(std::memory_order_relaxed)) {
+    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0) return true;
+    fall_back_to_signals();  // a filter was installed meanwhile
+  }
+  return fence_by_signal(th, signal_patience_ns, [](const thread& t) {
+    return t.steal.load(std::memory_order_relaxed) == wanted;
+  });
 }
 
 // The thread's task runs without a processor: get one, or queue the task and let the thread sleep.
@@ -59,9 +90,11 @@ thread* reacquire(thread* th) noexcept {
 
 }  // namespace
 
-bool retake_available() noexcept {
-  static const bool available = register_membarrier();
-  return available;
+void prepare_retake() noexcept {
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
+    g_membarrier.store(true, std::memory_order_relaxed);
+  else
+    fall_back_to_signals();
 }
 
 thread* slow_enter() noexcept {
@@ -76,7 +109,13 @@ thread* slow_enter() noexcept {
     // [ord thread.steal] acquire: after `gone`, the monitor's change of the task's state is visible
     int s = th->steal.load(std::memory_order_acquire);
     if (s == keep) return th;
-    if (s == wanted && th->steal.compare_exchange_strong(s, keep)) return th;
+    if (s == wanted && th->steal.compare_exchange_strong(s, keep)) {
+      const processor* p = th->p.load(std::memory_order_relaxed);
+      if (p != nullptr && p->tick.load(std::memory_order_relaxed) ==
+                              th->wanted_tick.load(std::memory_order_relaxed))
+        return yield_preempted(th);
+      return th;
+    }
     if (s == gone) {
       return reacquire(th);
     }
@@ -107,11 +146,13 @@ bool retake(processor* p, uint32_t seen_tick) noexcept {
   std::lock_guard hold(retaking, std::adopt_lock);
   thread* th = p->owner.load(std::memory_order_acquire);
   if (th == nullptr) return false;
+  th->wanted_tick.store(seen_tick, std::memory_order_relaxed);
   int expected = keep;
   if (!th->steal.compare_exchange_strong(expected, wanted)) return false;
-  ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+  bool passed = fence_on(*th);
   expected = wanted;
-  if (th->crit.load(std::memory_order_acquire) != 0 || th->p.load(std::memory_order_relaxed) != p ||
+  if (!passed || th->crit.load(std::memory_order_acquire) != 0 ||
+      th->p.load(std::memory_order_relaxed) != p ||
       p->tick.load(std::memory_order_relaxed) != seen_tick) {
     th->steal.compare_exchange_strong(expected, keep);
     return false;
@@ -121,6 +162,7 @@ bool retake(processor* p, uint32_t seen_tick) noexcept {
                task_status::blocking);
   release(th);
   th->steal.store(gone, std::memory_order_release);  // [ord thread.steal]
+  g_sched.retakes.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 

@@ -26,4 +26,16 @@ bool started() noexcept;
 void resize(int procs) noexcept;
 int current_max_procs() noexcept;
 
+// The number of worker threads that may exist; a program that needs more ends with "thread
+// exhaustion". Default: WEFT_MAXTHREADS, else 10 000.
+int thread_limit() noexcept;
+void set_thread_limit(int n) noexcept;
+int worker_thread_count() noexcept;
+
+// How long a task may hold its processor without using the runtime while others wait: 10 ms. Tests
+// make it shorter to provoke retakes, as short as 20 microseconds. Any thread, any time.
+int64_t slice() noexcept;
+void set_slice(int64_t ns) noexcept;
+uint64_t retakes() noexcept;  // processors taken away so far
+
 }  // namespace weft::sched

@@ -15,7 +15,8 @@
 // list.
 //            [S2] P-local data is touched only by the thread that holds P, inside a critical
 //            section. [S3] No thread-local address and no P is kept across a switch; self() is
-//            asked again. [I1] in idle.cc; [R1] in retake.cc.
+//            asked again. [I1] in idle.cc; [R1] in retake.cc;
+//            [L1] in locked_thread.cc.
 // Locks      timer heap -> g_sched.lock -> nothing. The run queues and the state door are
 // lock-free. Reading on park.h, queues.cc, idle.cc, find_work.cc, retake.cc, monitor.cc,
 // control.cc.
@@ -51,6 +52,24 @@ task* pick_direct(processor* p) noexcept {
   return local_pop(p);
 }
 
+// What the thread's own context runs next.
+task* next_task(thread* th) noexcept {
+  if (th->locked_task != nullptr) return await_locked_task(th);
+  if (task* t = th->picked) {
+    th->picked = nullptr;
+    return t;
+  }
+  return find_work(th);
+}
+
+// The thread of a task that ended while locked to it.
+void leave_runtime(thread* th) noexcept {
+  th->locked_task = nullptr;
+  th->lock_depth = 0;
+  hand_off(release(th));
+  worker_ended(th);
+}
+
 void begin_run(thread* th, processor* p, task* t) noexcept {
   change_state(*t, task_status::runnable, task_status::running);
   if (t->stk == nullptr) prepare_first_run(p, t);
@@ -73,7 +92,12 @@ thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*),
   after.reason = reason;
   processor* p = th->p.load(std::memory_order_relaxed);
   context* to = &th->sched_ctx;
-  if (task* next = p != nullptr ? pick_direct(p) : nullptr) {
+  task* next = p != nullptr && th->locked_task == nullptr ? pick_direct(p) : nullptr;
+  if (next != nullptr && next->locked_to_thread) {
+    th->picked = next;
+    next = nullptr;
+  }
+  if (next != nullptr) {
     begin_run(th, p, next);
     to = &next->ctx;
   } else {
@@ -160,6 +184,7 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
   t->foreign = false;
   t->system.store(params.system, std::memory_order_relaxed);
   t->locked_to_thread = false;
+  t->own_thread = nullptr;
   t->waits_on = nullptr;
   t->created_by = created_by;
   t->body = &ops;
@@ -258,11 +283,19 @@ void worker_main(thread* th) noexcept {
   acquire(th, th->next_p);
   th->next_p = nullptr;
   for (;;) {
-    task* t = find_work(th);
+    task* t = next_task(th);
+    if (t->locked_to_thread && t->own_thread != th) {
+      bring_processor(th, t);
+      continue;
+    }
     begin_run(th, th->p.load(std::memory_order_relaxed), t);
     switch_context(th, th->sched_ctx, t->ctx, false);  // this context stays on its thread
+    const bool locked_task_ended =
+        th->locked_task != nullptr && th->after.what == after_switch::op::exit;
     finish_switch(th);
+    if (locked_task_ended) break;
   }
+  leave_runtime(th);
 }
 
 void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
@@ -333,6 +366,11 @@ thread* yield_now(thread* th) noexcept {
   // queue keeps processors even.
   void* local = look_elsewhere ? nullptr : me;
   return switch_away(th, me, op::yield, nullptr, local, wait_reason::none);
+}
+
+thread* yield_preempted(thread* th) noexcept {
+  task* me = th->current.load(std::memory_order_relaxed);
+  return switch_away(th, me, op::yield, nullptr, nullptr, wait_reason::none);
 }
 
 void yield_to_next() noexcept {

@@ -69,7 +69,9 @@ struct scheduler {
   std::atomic<int64_t> poll_until_ns{never_ns};
 
   alignas(64) std::atomic<int> running_procs{0};  // neither idle nor stopped
-  std::atomic<int> worker_threads{0};
+  std::atomic<int> worker_threads{0};             // workers.cc
+  std::atomic<int64_t> slice_ns{10'000'000};      // how long a processor is held while others wait
+  std::atomic<uint64_t> retakes{0};
   std::atomic<uint32_t> monitor_word{0};  // 1: asleep because everything is idle
 
   std::atomic<int64_t> foreign_created{0};  // tasks made by threads without a P
@@ -103,6 +105,15 @@ processor* take_idle_processor() noexcept;
 void put_idle_processor(processor* p) noexcept;
 bool stop_processor_if_requested(processor* p) noexcept;
 
+// workers.cc
+inline constexpr int most_threads = 1'000'000;
+void create_worker(processor* p, bool spinning) noexcept;
+void worker_ended(thread* th) noexcept;  // by the thread itself, with its processor given away
+
+// locked_thread.cc: the two hand-overs of a processor to and from the thread of a locked task.
+task* await_locked_task(thread* th) noexcept;
+void bring_processor(thread* th, task* t) noexcept;
+
 // find_work.cc: the loop of a worker thread.
 task* find_work(thread* th) noexcept;
 void stop_thread(thread* th) noexcept;  // sleeps until a processor is handed over
@@ -111,6 +122,8 @@ bool run_due_timers(processor* p, int64_t now) noexcept;
 // scheduler.cc: switching.
 void worker_main(thread* th) noexcept;
 void finish_switch(thread* th) noexcept;
+thread* yield_preempted(
+    thread* th) noexcept;  // the calling task's slice is over: to the global queue
 task* allocate_task(processor* p) noexcept;
 void prepare_first_run(processor* p, task* t) noexcept;
 
@@ -119,7 +132,7 @@ processor* processor_for_timers() noexcept;
 void timer_added(int64_t when_ns) noexcept;
 
 // retake.cc: taking a processor from a thread that does not use the runtime.
-bool retake_available() noexcept;
+void prepare_retake() noexcept;
 bool retake(processor* p, uint32_t seen_tick) noexcept;
 
 // control.cc: applies a changed affinity mask or CPU quota, if asked to follow them.

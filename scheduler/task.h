@@ -44,8 +44,9 @@ struct alignas(64) task {
   uint64_t id = 0;
   task* next = nullptr;  // link of the queue that holds the task
   context ctx;
-  stack* stk = nullptr;          // null until the first run
-  thread* own_thread = nullptr;  // foreign tasks: the thread it stands for
+  stack* stk = nullptr;  // null until the first run
+  // Foreign tasks: the thread it stands for. Locked tasks: the thread it is locked to.
+  thread* own_thread = nullptr;
 
   std::atomic<int64_t> since_ns{0};  // coarse time of the last change of state
   const void* waits_on = nullptr;    // address of the lock or channel, for dumps

@@ -28,7 +28,7 @@ namespace {
 
 base::spinlock g_registry_lock;
 thread* g_threads = nullptr;
-thread* g_spare_records = nullptr;  // of ended foreign threads; a waker may still touch one
+thread* g_spare_records = nullptr;
 std::atomic<int> g_thread_count{0};
 std::atomic<uint64_t> g_threads_created{0};
 
@@ -52,9 +52,7 @@ struct foreign_guard {
     unregister_thread(th);
     t->next = nullptr;
     free_tasks(t);
-    std::lock_guard hold(g_registry_lock);
-    th->idle_next = g_spare_records;
-    g_spare_records = th;
+    recycle_thread_record(th);
   }
 };
 thread_local foreign_guard t_foreign_guard;
@@ -110,6 +108,27 @@ WEFT_OPAQUE thread* self_or_null() noexcept {
   return t_self;
 }
 
+thread* make_thread_record() noexcept {
+  thread* th = nullptr;
+  {
+    std::lock_guard hold(g_registry_lock);
+    th = g_spare_records;
+    if (th != nullptr) g_spare_records = th->idle_next;
+  }
+  if (th == nullptr) return new thread;
+  th->crit.store(0, std::memory_order_relaxed);
+  th->park_word.store(0, std::memory_order_relaxed);
+  th->foreign = false;
+  th->role = "worker";
+  return th;
+}
+
+void recycle_thread_record(thread* th) noexcept {
+  std::lock_guard hold(g_registry_lock);
+  th->idle_next = g_spare_records;
+  g_spare_records = th;
+}
+
 void register_thread(thread* th) noexcept {
   th->tid = ::gettid();
   th->globals = current_thread_globals();
@@ -150,17 +169,9 @@ void unregister_thread(thread* th) noexcept {
 
 void attach_foreign(const char* role) noexcept {
   if (t_self != nullptr) return;
-  thread* th = nullptr;
-  {
-    std::lock_guard hold(g_registry_lock);
-    th = g_spare_records;
-    if (th != nullptr) g_spare_records = th->idle_next;
-  }
-  if (th == nullptr) th = new thread;
+  thread* th = make_thread_record();
   th->foreign = true;
   th->role = role;
-  th->crit.store(0, std::memory_order_relaxed);
-  th->park_word.store(0, std::memory_order_relaxed);
   int count = 0;
   task* t = allocate_tasks(1, count);
   t->foreign = true;

@@ -28,10 +28,11 @@ struct thread {
   thread() = default;
   thread(const char* role_, int steal_) noexcept : steal(steal_), role(role_) {}
 
-  // The retake protocol (scheduler.cc, "Retake"). crit is 1 while the thread is inside the runtime
+  // The retake protocol (retake.cc). crit is 1 while the thread is inside the runtime
   // and may use its P; steal says what another thread wants of that P.
   std::atomic<int> crit{0};
   std::atomic<int> steal{0};
+  std::atomic<uint32_t> wanted_tick{0};  // of the P, when steal became `wanted`
   std::atomic<processor*> p{nullptr};
   std::atomic<task*> current{nullptr};  // the user's task; null in the scheduler
 
@@ -45,6 +46,16 @@ struct thread {
   processor* next_p = nullptr;  // handed over by the waker
   bool spinning = false;
   thread* idle_next = nullptr;
+
+  // A task that runs on this thread only, while this thread runs nothing else. Its own business,
+  // like lock_depth.
+  task* locked_task = nullptr;
+  uint32_t lock_depth = 0;
+  task* picked = nullptr;  // for the scheduler's context: what to run next
+
+  // Fences by signal (thread_signal.h).
+  std::atomic<uint32_t> fence_ticket{0};
+  std::atomic<uint32_t> fence_passed{0};
 
   bool foreign = false;  // not one of the scheduler's workers
   const char* role = "worker";
@@ -72,6 +83,10 @@ WEFT_OPAQUE thread* self_or_null() noexcept;
 // Makes the calling OS thread known as a foreign thread (it gets a task record and may use every
 // primitive); undone when the thread ends. `role` must be a literal.
 void attach_foreign(const char* role) noexcept;
+
+// Records are reused and never freed: a waker or a retaker may look at one whose thread has ended.
+thread* make_thread_record() noexcept;
+void recycle_thread_record(thread* th) noexcept;
 
 // Registry. for_each_thread holds its lock: f must not start or end threads.
 void register_thread(thread* t) noexcept;

@@ -11,12 +11,13 @@ import report
 import rows
 import tools
 
-GROUPS = {"sched": rows.SCHED, "net": rows.NET}
+GROUPS = {"sched": rows.SCHED, "net": rows.NET, "freeze": rows.FREEZE}
+RUN = {"sched": measure.sched, "net": measure.net, "freeze": measure.freeze}
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("group", choices=["sched", "net", "all"], nargs="?", default="all")
+    parser.add_argument("group", choices=[*GROUPS, "all"], nargs="?", default="all")
     parser.add_argument("--pairs", type=int, help="rounds per row (default 5, with --quick 3)")
     parser.add_argument("--quick", action="store_true", help="three short rounds")
     parser.add_argument("--rows", default="", metavar="A,B",
@@ -36,7 +37,7 @@ def parse():
 
 
 def chosen(options):
-    groups = ["sched", "net"] if options.group == "all" else [options.group]
+    groups = list(GROUPS) if options.group == "all" else [options.group]
     prefixes = tuple(p.strip() for p in options.rows.split(",") if p.strip())
     picked = [(g, [r for r in GROUPS[g] if not prefixes or r.label.startswith(prefixes)])
               for g in groups]
@@ -91,7 +92,7 @@ def run_groups(picked, setup, options):
         report.print_header(f"{group}: medians of {setup.pairs} interleaved rounds"
                             f"{', short' if setup.quick else ''}; lower is better")
         for row in group_rows:
-            result = (measure.sched if group == "sched" else measure.net)(row, setup, progress)
+            result = RUN[group](row, setup, progress)
             progress("")
             report.print_row(result)
             if group == "net":

@@ -105,6 +105,41 @@ def net(row, setup, progress):
     return result
 
 
+def freeze(row, setup, progress):
+    """Latency of an HTTP server beside tasks that hold all its processors, minus that without."""
+    programs = {"weft": "weft_bench_net", "go": "gobench", "boost_fiber": "bench_boost_fiber"}
+    sides = tuple(side for side in row.sides
+                  if os.access(os.path.join(setup.bin, programs[side]), os.X_OK)
+                  and (side != "go" or setup.go))
+    frozen = set()
+
+    def load(port, *more):
+        # The path and the stall limit decide what counts as frozen: no answer for 5 s.
+        return run([os.path.join(setup.bin, "bench_load"), "http", f"--port={port}",
+                    "--connections=4", "--stall-ms=5000", *more], row.timeout)
+
+    def one_run(side):
+        if side in frozen:
+            return None
+        p99 = []
+        for hogs in (0, 1):
+            with server([os.path.join(setup.bin, programs[side]), "freeze_server",
+                         f"--workers={row.workers}", f"--hogs={hogs}"], None) as (_, port):
+                figures = load(port, "--warmup-ms=400", f"--ms={setup.measure_ms}")
+            if figures["errors"] != 0:
+                if hogs and figures["timeout"] != 0:
+                    frozen.add(side)
+                    return None
+                raise RunFailed(f"{figures['errors']:.0f} load errors")
+            p99.append(figures["p99_us"] / 1e3)
+        return {row.figure: p99[1] - p99[0], "p99_ms": p99[1], "quiet_p99_ms": p99[0]}
+
+    result = _rounds(row, sides, setup.pairs, one_run, progress)
+    for side in sorted(frozen):
+        result.notes.append(f"{side} is frozen: no answer for 5 s once its workers are held")
+    return result
+
+
 def syscalls(row, setup, progress, requests=20_000):
     """System calls of the server per request, counted by strace (the times mean nothing then).
 

@@ -66,6 +66,21 @@ class NetRow:
     timeout: int = 60
 
 
+@dataclass(frozen=True)
+class FreezeRow:
+    """Per side and run two HTTP servers, one of which holds all its processors; the figure is what
+    that adds to a latency."""
+
+    label: str
+    workers: int
+    figure: str
+    unit: str
+    bars: tuple = ()
+    sides: tuple = ("weft", "go", "boost_fiber")
+    is_time: bool = False
+    timeout: int = 30
+
+
 def _sched():
     def row(name, workers, n, *bars, quick=4):
         quick_n = n // 10 if name == "skynet" else n // quick
@@ -93,6 +108,9 @@ def _sched():
     for workers in (1, 2):
         yield SchedRow(f"sleep_all w{workers}", "sleep_all", workers, "ms_total", "ms",
                        1_000_000, (limit(1500),))
+    yield SchedRow("idle_cpu w2", "idle_cpu", 2, "cpu_percent", "%", 3_000, (limit(0.1),),
+                   is_time=False)
+    yield SchedRow("wake p50 w2", "wake", 2, "wake_p50_us", "µs", 10_000, (go(1.0),))
 
 
 def _net():
@@ -116,6 +134,7 @@ def _net():
 
 SCHED = tuple(_sched())
 NET = tuple(_net())
+FREEZE = (FreezeRow("freeze p99 added", 2, "added_p99_ms", "ms", (limit(15),)),)
 # Run with --syscalls only: a count under strace, whose times mean nothing.
 SYSCALLS = NetRow("http 64 syscalls/req", "http_server", ("--connections=64",),
                   "syscalls_per_request", "", (limit(2.2),), is_time=False)

@@ -5,6 +5,10 @@
 // another task or begin a blocking call. The others want processor 1, which the hog holds at first;
 // who takes it puts it on the idle list, from where the hog and a second worker acquire. "Uses P"
 // is any access to data that belongs to the processor's holder.
+//
+// by_signal: the fence of the hog's thread comes from a signal handler there, whose answer the
+// others await (thread_signal.cc). The handler is a thread of the model that drains the hog's store
+// buffer, so it may be slower than a real one, which holds the hog up.
 #include "tests/model/check.h"
 
 namespace weft::model {
@@ -27,24 +31,29 @@ struct retake_rules {
   bool enter_ignores_wanted = false;
   bool tick_kept = false;   // acquiring a processor leaves its tick as it was
   bool plain_take = false;  // taking is stored, not compared and set
+  bool by_signal = false;
+  bool answer_not_awaited = false;
+  bool ticket_first = false;      // the ticket is drawn before steal is set
+  bool answer_is_a_flag = false;  // cleared by who asks, instead of a ticket
 };
 
 class retake_world {
  public:
-  static constexpr int threads = 4;
-  enum who : int { hog, monitor, stopper, worker, nobody = 9 };
-  enum word : int { crit, steal, has_p, tick, tick_2 };
-  enum function : uint8_t { hog_f, enter_f, retaker_f, worker_f };
+  static constexpr int threads = 5;
+  enum who : int { hog, monitor, stopper, worker, handler, nobody = 9 };
+  enum word : int { crit, steal, has_p, tick, tick_2, ticket, passed };
+  enum function : uint8_t { hog_f, enter_f, retaker_f, worker_f, handler_f };
 
   struct thread {
     control<2> at;
-    uint8_t count, seen_tick, seen_task, value, passed, p;
+    uint8_t count, seen_tick, seen_task, value, passed, p, ticket;
   };
   struct state {
-    tso_memory<threads, 5, 4> memory;
+    tso_memory<threads, 7, 4> memory;
     uint8_t holder[3];  // of processors 1 and 2: a thread, or nobody while it is idle
     uint8_t task;       // which task the hog runs
     uint8_t retaking;   // thread inside retake(), + 1
+    uint8_t signalled;  // a signal to the hog's thread is pending
     thread of[threads];
   };
 
@@ -64,21 +73,23 @@ class retake_world {
       s.of[monitor + i].count = static_cast<uint8_t>(rules_.attempts[i]);
     }
     s.of[worker].at.call(worker_f);
+    if (rules_.by_signal) s.of[handler].at.call(handler_f);
     return s;
   }
   bool live(const state& s, int i) const { return !s.of[i].at.ended(); }
   static const char* thread_name(int i) {
-    static constexpr const char* names[] = {"hog", "monitor", "stopper", "worker"};
+    static constexpr const char* names[] = {"hog", "monitor", "stopper", "worker", "handler"};
     return names[i];
   }
   static const char* word_name(int i) {
-    static constexpr const char* names[] = {"crit", "steal", "p", "tick of 1", "tick of 2"};
+    static constexpr const char* names[] = {"crit",      "steal",  "p",     "tick of 1",
+                                            "tick of 2", "ticket", "passed"};
     return names[i];
   }
   const char* wrong(const state&) const { return nullptr; }
   bool done(const state& s) const {
-    for (const thread& th : s.of)
-      if (!th.at.ended()) return false;
+    for (int i = 0; i < handler; ++i)
+      if (!s.of[i].at.ended()) return false;
     for (int p = 1; p <= 2; ++p)
       if (s.holder[p] != nobody && (s.holder[p] != hog || s.memory.words[has_p] != p)) return false;
     return true;
@@ -94,6 +105,8 @@ class retake_world {
         return retake(s, me, t);
       case worker_f:
         return run_worker(s, me, t);
+      case handler_f:
+        return handle_signals(s, me, t);
       default:
         t.fail("no such function");
     }
@@ -176,7 +189,13 @@ class retake_world {
       if (th.value == wanted) {
         if (rules_.enter_ignores_wanted) WEFT_RETURN;
         WEFT_STEP("slow enter: wanted -> keep");
-        if (s.memory.cas(me, steal, wanted, keep)) WEFT_RETURN;
+        if (s.memory.cas(me, steal, wanted, keep)) {
+          WEFT_STEP("slow enter: gives way to another task");
+          use_p(s, me, t);
+          ++s.task;
+          s.memory.store(me, tick + th.p - 1, s.memory.load(me, tick + th.p - 1) + 1);
+          WEFT_RETURN;
+        }
       }
       if (th.value == gone) {
         WEFT_STEP("reacquire: steal = keep");
@@ -218,16 +237,38 @@ class retake_world {
         WEFT_STEP("retake: read crit");
         th.passed = s.memory.load(me, crit) == 0;
       }
+      if (rules_.by_signal && rules_.answer_is_a_flag) {
+        WEFT_STEP("retake: clear the answer");
+        s.memory.exchange(me, passed, 0);
+      }
+      if (rules_.by_signal && rules_.ticket_first) {
+        WEFT_STEP("retake: draw a ticket");
+        th.ticket = static_cast<uint8_t>(s.memory.add(me, ticket, 1) + 1);
+      }
       WEFT_STEP("retake: steal keep -> wanted");
       if (!s.memory.cas(me, steal, keep, wanted)) {
         if (!rules_.retakes_overlap) s.retaking = 0;
         continue;
       }
-      if (!rules_.no_membarrier) {
+      if (rules_.by_signal) {
+        if (!rules_.ticket_first) {
+          WEFT_STEP("retake: draw a ticket");
+          th.ticket =
+              rules_.answer_is_a_flag ? 1 : static_cast<uint8_t>(s.memory.add(me, ticket, 1) + 1);
+        }
+        WEFT_STEP("retake: send the signal");
+        s.memory.fence(me);
+        s.signalled = 1;
+        if (!rules_.answer_not_awaited) {
+          WEFT_STEP("retake: await the answer, or lose patience");
+          th.passed = t.choose(2) == 0;
+          WEFT_WAIT_UNLESS(!th.passed || s.memory.load(me, passed) == th.ticket);
+        }
+      } else if (!rules_.no_membarrier) {
         WEFT_STEP("retake: membarrier");
         s.memory.drain(hog);
       }
-      if (!rules_.crit_first) {
+      if (th.passed && !rules_.crit_first) {
         WEFT_STEP("retake: read crit");
         th.passed = s.memory.load(me, crit) == 0;
       }
@@ -268,6 +309,21 @@ class retake_world {
     WEFT_END
   }
 
+  void handle_signals(state& s, int me, turn& t) const {
+    thread& th = s.of[me];
+    WEFT_CODE(th.at)
+    for (;;) {
+      WEFT_STEP("handler: read the ticket");
+      WEFT_WAIT_UNLESS(s.signalled != 0);
+      s.signalled = 0;
+      s.memory.drain(hog);
+      th.value = rules_.answer_is_a_flag ? 1 : static_cast<uint8_t>(s.memory.load(me, ticket));
+      WEFT_STEP("handler: answer");
+      s.memory.exchange(me, passed, th.value);
+    }
+    WEFT_END
+  }
+
   // Takes the processor once, if it ever becomes idle, and gives it back.
   void run_worker(state& s, int me, turn& t) const {
     thread& th = s.of[me];
@@ -297,10 +353,48 @@ TEST(retake_model, enter_leave_and_block) {
   }
 }
 
+retake_rules signal_rules() {
+  retake_rules r;
+  r.by_signal = true;
+  r.rounds = deep() ? 2 : 1;
+  r.attempts[0] = 2;
+  r.attempts[1] = deep() ? 1 : 0;
+  return r;
+}
+
+TEST(retake_model, by_signal) {
+  expect_right(retake_world(signal_rules()));
+  retake_rules r = signal_rules();
+  r.rounds = 2;
+  r.attempts[0] = 1;
+  r.attempts[1] = 0;
+  expect_right(retake_world(r));
+}
+
+TEST(retake_model, mutant_signal_not_awaited) {
+  retake_rules r = signal_rules();
+  r.answer_not_awaited = true;
+  expect_wrong(retake_world(r));
+}
+
+// A late signal of an attempt that was given up answers the next one before its `wanted` is there.
+TEST(retake_model, mutant_ticket_before_wanted) {
+  retake_rules r = signal_rules();
+  r.ticket_first = true;
+  expect_wrong(retake_world(r));
+}
+
+TEST(retake_model, mutant_answer_is_a_flag) {
+  retake_rules r = signal_rules();
+  r.answer_is_a_flag = true;
+  expect_wrong(retake_world(r));
+}
+
 // Nobody acts on `gone` but the thread that wrote it, and a retaker that finds crit clear finds the
 // P released: of the three stores of begin_blocking only "release before crit = 0" matters.
 TEST(retake_model, place_of_gone_is_free) {
   retake_rules r;
+  if (!deep()) r.attempts[0] = 1;
   r.early_gone = true;
   expect_right(retake_world(r));
   r.early_gone = false;

@@ -16,6 +16,7 @@ type config struct {
 	n       int
 	port    int
 	stack   string
+	hogs    bool
 }
 
 // print writes the figures of one row: what was run, then format.
@@ -42,6 +43,9 @@ var rows = map[string]struct {
 	"sleep_all":         {1_000_000, runSleepAll},
 	"echo_server":       {0, runEchoServer},
 	"http_server":       {0, runHTTPServer},
+	"freeze_server":     {0, runHTTPServer},
+	"idle_cpu":          {3_000, runIdleCPU},
+	"wake":              {10_000, runWake},
 }
 
 func fail(format string, a ...any) {
@@ -63,6 +67,7 @@ func main() {
 	flags.IntVar(&c.n, "n", row.n, "number of operations or goroutines")
 	flags.IntVar(&c.port, "port", 0, "port of a server on 127.0.0.1, 0 picks one")
 	flags.StringVar(&c.stack, "stack", "default", "accepted and ignored: Go has one kind of stack")
+	flags.BoolVar(&c.hogs, "hogs", false, "freeze_server: hold all processors after the first answer")
 	flags.Parse(os.Args[2:])
 	if flags.NArg() != 0 {
 		fail("unexpected argument %q", flags.Arg(0))

@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"sort"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -89,4 +91,44 @@ func runSleepAll(c config) {
 	}
 	wg.Wait()
 	c.nsPerOp(start, c.n)
+}
+
+// runIdleCPU waits n milliseconds with an idle listener and prints the CPU time of the process.
+func runIdleCPU(c config) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fail("%v", err)
+	}
+	go listener.Accept()
+	time.Sleep(200 * time.Millisecond)
+	cpu := func() int64 {
+		var used syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+		return (used.Utime.Sec+used.Stime.Sec)*1_000_000 + used.Utime.Usec + used.Stime.Usec
+	}
+	before := cpu()
+	time.Sleep(time.Duration(c.n) * time.Millisecond)
+	c.print("cpu_percent=%.4f", float64(cpu()-before)/float64(c.n)/10)
+}
+
+// runWake: work arrives while every processor sleeps; the time from the send to the first
+// instruction of the goroutine that it wakes on another thread, n times.
+func runWake(c config) {
+	runtime.LockOSThread() // the sender keeps its thread, so the receiver must be woken on another
+	ping, pong := make(chan time.Time, 1), make(chan int64, 1)
+	go func() {
+		for sent := range ping {
+			pong <- int64(time.Since(sent))
+		}
+	}()
+	times := make([]int64, c.n)
+	for i := range times {
+		pause := syscall.Timespec{Nsec: 200_000}
+		syscall.Nanosleep(&pause, nil)
+		ping <- time.Now()
+		times[i] = <-pong
+	}
+	close(ping)
+	sort.Slice(times, func(a, b int) bool { return times[a] < times[b] })
+	c.print("wake_p50_us=%.2f wake_p99_us=%.2f", float64(times[c.n/2])/1e3, float64(times[c.n*99/100])/1e3)
 }

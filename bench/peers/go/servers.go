@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
@@ -53,11 +54,36 @@ func runEchoServer(c config) {
 	}
 }
 
+// startHogs: as many goroutines as there are processors run an endless loop, and as many read from a
+// pipe that never fills.
+func (c config) startHogs() {
+	var fds [2]int
+	if err := syscall.Pipe(fds[:]); err != nil {
+		fail("%v", err)
+	}
+	for i := 0; i < c.workers; i++ {
+		go func() {
+			for {
+			}
+		}()
+		go func() {
+			var b [1]byte
+			if n, _ := syscall.Read(fds[0], b[:]); n != 0 {
+				fail("the pipe never fills")
+			}
+		}()
+	}
+}
+
 func runHTTPServer(c config) {
+	var hogs sync.Once
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(w, "Hello, world!")
+		if c.hogs {
+			hogs.Do(c.startHogs)
+		}
 	})
 	fail("%v", http.Serve(c.listen(), mux))
 }

@@ -16,6 +16,10 @@ struct options {
   // How many tasks execute at the same time, 1 to 1024. 0: WEFT_MAXPROCS, else the CPUs that the
   // affinity mask and the cgroup quota grant.
   int max_procs = 0;
+  // How many threads may exist to run tasks, those in blocking calls included, 1 to 1 000 000; a
+  // program that needs more ends with "thread exhaustion". 0: what set_max_threads() said, else
+  // WEFT_MAXTHREADS, else 10 000.
+  int max_threads = 0;
 };
 
 namespace detail {

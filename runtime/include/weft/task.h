@@ -144,6 +144,24 @@ int64_t num_tasks() noexcept;
 // Without effect while no run() is under way: its options set the number.
 int set_max_procs(int n);
 
+// Sets how many threads may exist to run tasks and returns the previous limit; n <= 0 only reads.
+// Threads beyond max_procs are those of tasks in blocking calls (declared or not) or locked to
+// their threads; a thread that is not needed any more waits to be reused and still counts. A
+// program that needs more than the limit ends with "thread exhaustion", exit status 2, at once if
+// it has more already. Above 1 000 000 throws std::invalid_argument. Go's debug.SetMaxThreads.
+int set_max_threads(int n);
+
+// From now on the calling task runs on the thread it runs on now, and no other task does, until
+// unlock_os_thread() was called as often as lock_os_thread(); more calls of unlock_os_thread() have
+// no effect. For libraries that keep state per thread, such as OpenGL, or for changing the thread's
+// own settings (priority, namespaces). Tasks that it starts are not locked. If the task ends
+// locked, the thread ends too, with its thread-locals destroyed, so that altered state goes to
+// nobody. Every park and yield of a locked task hands the processor to another thread and back:
+// some 10 to 50 microseconds. From a thread that is no task both do nothing. As in Go, but that
+// weft::run's own thread runs no tasks.
+void lock_os_thread() noexcept;
+void unlock_os_thread() noexcept;
+
 namespace this_task {
 
 // Lets other runnable tasks go first.

@@ -1,0 +1,75 @@
+#include "scheduler/thread_signal.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/spinlock.h"
+
+namespace weft::sched {
+namespace {
+
+constexpr int the_signal = SIGURG;
+constexpr int spins_before_sleep = 200;
+
+std::atomic<signal_visitor> g_visitor{nullptr};
+
+void on_signal(int, siginfo_t*, void* ucontext) noexcept {
+  int saved = errno;
+  if (thread* th = self_or_null()) {
+    // [ord thread.fence] The ticket is read first and answered last; what the thread stored before
+    // the signal is visible to whoever sees the answer, and what it loads afterwards is no older
+    // than the ticket. A late signal may answer a newer ticket: its fence serves that one as well.
+    uint32_t ticket = th->fence_ticket.load(std::memory_order_seq_cst);
+    th->fence_passed.store(ticket, std::memory_order_seq_cst);
+  }
+  if (signal_visitor visit = g_visitor.load(std::memory_order_acquire)) visit(ucontext);
+  errno = saved;
+}
+
+}  // namespace
+
+void install_thread_signal() noexcept {
+  static const bool installed = [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_signal;
+    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    ::sigemptyset(&action.sa_mask);
+    if (::sigaction(the_signal, &action, nullptr) != 0)
+      base::fatal("cannot install the handler of SIGURG");
+    return true;
+  }();
+  static_cast<void>(installed);
+}
+
+bool send_thread_signal(const thread& th) noexcept {
+  return ::syscall(SYS_tgkill, ::getpid(), th.tid, the_signal) == 0;
+}
+
+void set_signal_visitor(signal_visitor visit) noexcept {
+  g_visitor.store(visit, std::memory_order_release);
+}
+
+bool fence_by_signal(thread& th, int64_t patience_ns, bool (*wanted)(const thread&)) noexcept {
+  uint32_t ticket = th.fence_ticket.fetch_add(1, std::memory_order_seq_cst) + 1;
+  if (!send_thread_signal(th)) return false;
+  int64_t deadline = base::now_ns() + patience_ns;
+  for (int round = 0;; ++round) {
+    if (th.fence_passed.load(std::memory_order_seq_cst) == ticket) return true;
+    if (!wanted(th)) return false;
+    if (round < spins_before_sleep) {
+      base::cpu_relax();
+      continue;
+    }
+    if (base::now_ns() > deadline) return false;
+    timespec pause{0, 20'000};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
+}  // namespace weft::sched
