@@ -14,6 +14,7 @@
 #include "base/futex.h"
 #include "base/options.h"
 #include "runtime/label_node.h"
+#include "scheduler/fault.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -78,6 +79,7 @@ void start_process_once() {
     });
     install_label_hooks();
     if (weft_wire_all != nullptr) weft_wire_all();
+    sched::install_fault_handlers();
     return true;
   }();
   static_cast<void>(once);
