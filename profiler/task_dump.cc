@@ -160,7 +160,7 @@ void task_dump_writer::append_frames(const task_snapshot& task) {
   for (size_t i = 0; i < frames.size(); ++i) {
     if (elided > 0 && i == inner_frames) {
       out_ += "...";
-      out_ += std::to_string(elided);
+      out_ += std::to_string(elided + task.elided_pcs);
       out_ += " frames elided...\n";
       i += elided;
     }

@@ -20,6 +20,7 @@ struct task_snapshot {
   std::vector<uintptr_t> pcs;  // leaf first; see leaf_is_exact
   bool leaf_is_exact =
       false;  // true: pcs[0] is an interrupted pc; false: a return address like the rest
+  size_t elided_pcs = 0;     // frames left out in the middle of `pcs`, which then has over 100
   bool truncated = false;    // deeper frames were cut
   uintptr_t created_by = 0;  // return address of the go()/spawn() call; 0 for the main task
   label_list labels;

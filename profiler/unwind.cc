@@ -222,22 +222,20 @@ WEFT_RAW_STACK_ACCESS inline const loaded_module* find_module(const snapshot& s,
   return pc < module->hi ? module : nullptr;
 }
 
-// Walks from `w`, leaving out the first `skip` frames.
-WEFT_RAW_STACK_ACCESS unwind_result walk(walk_state w, const snapshot* s, size_t skip,
-                                         uintptr_t* pcs, size_t capacity) {
-  size_t depth = 0;
+// Walks from `w`, leaving out the first `skip` frames, until keep(pc) is false.
+template <class Keep>
+WEFT_RAW_STACK_ACCESS unwind_end walk(walk_state w, const snapshot* s, size_t skip, Keep& keep) {
   const loaded_module* module = nullptr;
   for (;;) {
     if (skip != 0) {
       --skip;
-    } else {
-      if (depth == capacity) return {depth, unwind_end::truncated};
-      pcs[depth++] = w.pc;
+    } else if (!keep(w.pc)) {
+      return unwind_end::truncated;
     }
-    if (s == nullptr) return {depth, unwind_end::no_table};
+    if (s == nullptr) return unwind_end::no_table;
     const uintptr_t pc = w.exact_pc ? w.pc : w.pc - 1;
     module = find_module(*s, pc, module);
-    if (module == nullptr) return {depth, unwind_end::no_table};
+    if (module == nullptr) return unwind_end::no_table;
     const unwind_row& row = module->table->find(static_cast<uint32_t>(pc - module->lo));
     bool good = false;
     switch (row.kind()) {
@@ -259,17 +257,49 @@ WEFT_RAW_STACK_ACCESS unwind_result walk(walk_state w, const snapshot* s, size_t
       case cfa_kind::stop:
         switch (static_cast<stop_reason>(row.payload())) {
           case stop_reason::outermost:
-            return {depth, unwind_end::outermost};
+            return unwind_end::outermost;
           case stop_reason::no_function:
-            return {depth, unwind_end::no_table};
+            return unwind_end::no_table;
           case stop_reason::unsupported:
-            return {depth, unwind_end::bad_frame};
+            return unwind_end::bad_frame;
         }
         break;
     }
-    if (!good) return {depth, unwind_end::bad_frame};
-    if (w.pc == 0) return {depth, unwind_end::outermost};
+    if (!good) return unwind_end::bad_frame;
+    if (w.pc == 0) return unwind_end::outermost;
   }
+}
+
+struct leaf_side {
+  uintptr_t* pcs;
+  size_t capacity;
+  size_t depth = 0;
+  bool operator()(uintptr_t pc) noexcept {
+    if (depth == capacity) return false;
+    pcs[depth++] = pc;
+    return true;
+  }
+};
+
+struct both_sides {
+  std::span<uintptr_t> inner, outer;  // outer is a ring until the end
+  size_t total = 0;
+  bool operator()(uintptr_t pc) noexcept {
+    if (total < inner.size())
+      inner[total] = pc;
+    else if (!outer.empty())
+      outer[(total - inner.size()) % outer.size()] = pc;
+    ++total;
+    return true;
+  }
+};
+
+// Walks into an array.
+WEFT_RAW_STACK_ACCESS unwind_result walk(const walk_state& w, const snapshot* s, size_t skip,
+                                         uintptr_t* pcs, size_t capacity) {
+  leaf_side keep{pcs, capacity};
+  unwind_end end = walk(w, s, skip, keep);
+  return {keep.depth, end};
 }
 
 WEFT_RAW_STACK_ACCESS walk_state start_at(const regs& start, stack_range range) {
@@ -393,6 +423,19 @@ WEFT_RAW_STACK_ACCESS unwind_result unwind(const regs& start, stack_range range,
                                            std::span<uintptr_t> pcs) noexcept {
   return walk(start_at(start, range), current_snapshot.load(std::memory_order_acquire), 0,
               pcs.data(), pcs.size());
+}
+
+WEFT_RAW_STACK_ACCESS unwind_ends_result unwind_ends(const regs& start, stack_range range,
+                                                     std::span<uintptr_t> inner,
+                                                     std::span<uintptr_t> outer) noexcept {
+  both_sides keep{inner, outer};
+  unwind_end end =
+      walk(start_at(start, range), current_snapshot.load(std::memory_order_acquire), 0, keep);
+  const size_t beyond = keep.total > inner.size() ? keep.total - inner.size() : 0;
+  if (beyond > outer.size() && !outer.empty())
+    std::rotate(outer.begin(), outer.begin() + static_cast<std::ptrdiff_t>(beyond % outer.size()),
+                outer.end());
+  return {std::min(keep.total, inner.size()), std::min(beyond, outer.size()), keep.total, end};
 }
 
 WEFT_RAW_STACK_ACCESS unwind_result unwind_here(stack_range range,

@@ -64,6 +64,16 @@ void unwind_refresh();
 // returns just the leaf, ended by no_table.
 unwind_result unwind(const regs& start, stack_range range, std::span<uintptr_t> pcs) noexcept;
 
+// As unwind(), for a stack of any depth: walks to its end and keeps both ends of it. `inner` gets
+// the leaf side, `outer` the root side, both leaf first.
+struct unwind_ends_result {
+  size_t inner, outer;  // frames kept in each
+  size_t total;         // frames there are
+  unwind_end end;
+};
+unwind_ends_result unwind_ends(const regs& start, stack_range range, std::span<uintptr_t> inner,
+                               std::span<uintptr_t> outer) noexcept;
+
 // The caller's own stack, starting at the caller's frame: pcs[0] is the return address into the
 // function that calls it, so all of `pcs` are return addresses. Async-signal-safe.
 [[gnu::noinline]] unwind_result unwind_here(stack_range range, std::span<uintptr_t> pcs) noexcept;

@@ -15,6 +15,7 @@
 #include "base/options.h"
 #include "runtime/label_node.h"
 #include "runtime/task_locals.h"
+#include "scheduler/fault.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -79,6 +80,7 @@ void start_process_once() {
     });
     install_task_hooks();
     if (weft_wire_all != nullptr) weft_wire_all();
+    sched::install_fault_handlers();
     return true;
   }();
   static_cast<void>(once);

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <exception>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "runtime/task_locals.h"
@@ -14,6 +16,23 @@
 
 namespace weft {
 namespace detail {
+
+uint8_t stack_class_for_size(size_t bytes) {
+  using sched::stack_class;
+  constexpr size_t least = 4096;
+  constexpr std::pair<size_t, stack_class> classes[] = {
+      {size_t{64} << 10, stack_class::compact},  {size_t{256} << 10, stack_class::kib_256},
+      {size_t{1} << 20, stack_class::mib_1},     {size_t{8} << 20, stack_class::mib_8},
+      {size_t{64} << 20, stack_class::standard}, {size_t{256} << 20, stack_class::mib_256},
+      {size_t{1} << 30, stack_class::gib_1},
+  };
+  for (const auto& [size, cls] : classes) {
+    if (bytes >= least && bytes <= size) return static_cast<uint8_t>(cls);
+  }
+  throw std::invalid_argument("spawn_options::stack_size is " + std::to_string(bytes) +
+                              " bytes; it must be 0 or " + std::to_string(least) +
+                              " to 1073741824 (1 GiB)");
+}
 
 void throw_empty_join() { throw panic_error("join of an empty or already joined handle"); }
 

@@ -120,11 +120,7 @@ void retire(processor* p, processor* heir) noexcept {
   free_tasks(p->free_tasks);
   p->free_tasks = nullptr;
   p->free_task_count = 0;
-  for (int c = 0; c < stack_classes; ++c) {
-    release_stacks(p->free_stacks[c]);
-    p->free_stacks[c] = nullptr;
-    p->free_stack_count[c] = 0;
-  }
+  release_cached_stacks(p);
 }
 
 // World stopped; `mine` is the caller's own processor and stays.
@@ -185,6 +181,7 @@ void start(int procs) noexcept {
     make_processors(procs);
     g_sched.max_procs.store(procs);
     start_monitor();
+    start_trimmer();
     g_started.store(true);
   } else {
     set_processor_count(procs, nullptr);

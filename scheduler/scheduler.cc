@@ -84,6 +84,8 @@ using op = after_switch::op;
 // copied, wide loads would wait for the narrow stores before them.
 thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*), void* arg,
                     wait_reason reason) noexcept {
+  if (unguarded_stacks_exist()) [[unlikely]]
+    check_unguarded(me->stk, __builtin_frame_address(0));
   after_switch& after = th->after;
   after.what = what;
   after.prev = me;
@@ -108,27 +110,45 @@ thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*),
   return th;
 }
 
+int cached(const processor* p, stack_class cls) noexcept {
+  return p->free_stack_count[static_cast<int>(cls)].load(std::memory_order_relaxed);
+}
+void set_cached(processor* p, stack_class cls, int n) noexcept {
+  p->free_stack_count[static_cast<int>(cls)].store(n, std::memory_order_relaxed);
+}
+
 void put_stack(processor* p, stack* s) noexcept {
+  if (p == nullptr) {
+    release_stack(s);
+    return;
+  }
+  // The stacks at the bottom of a busy processor's cache would never be trimmed.
+  if (uint32_t now = g_stack_epoch.load(std::memory_order_relaxed); now != p->stack_epoch) {
+    p->stack_epoch = now;
+    release_cached_stacks(p);
+  }
   auto c = static_cast<int>(s->cls);
-  if (p == nullptr || p->free_stack_count[c] >= stack_cache_max) {
+  int count = cached(p, s->cls);
+  if (count >= stack_cache_max) {
     release_stack(s);
     return;
   }
   s->next = p->free_stacks[c];
   p->free_stacks[c] = s;
-  ++p->free_stack_count[c];
+  set_cached(p, s->cls, count + 1);
 }
 
 stack* take_stack(processor* p, stack_class cls) noexcept {
   auto c = static_cast<int>(cls);
   stack* s = p->free_stacks[c];
   if (s == nullptr) {
-    s = acquire_free_stacks(cls, stack_cache_max / 2, p->free_stack_count[c]);
+    int count = 0;
+    s = acquire_free_stacks(cls, stack_cache_max / 2, count);
     if (s == nullptr) return acquire_stack(cls);
-    p->free_stacks[c] = s;
+    set_cached(p, cls, count);
   }
   p->free_stacks[c] = s->next;
-  --p->free_stack_count[c];
+  set_cached(p, cls, cached(p, cls) - 1);
   return s;
 }
 
@@ -213,6 +233,23 @@ void release_body(task* t) noexcept {
 
 task_hooks g_task_hooks;
 
+size_t cached_stacks(stack_class cls) noexcept {
+  int n = 0;
+  for (const std::atomic<processor*>& slot : g_sched.processors) {
+    const processor* p = slot.load(std::memory_order_acquire);
+    if (p == nullptr) break;
+    n += cached(p, cls);
+  }
+  return static_cast<size_t>(n);
+}
+
+void release_cached_stacks(processor* p) noexcept {
+  for (int c = 0; c < stack_classes; ++c) {
+    release_stacks(std::exchange(p->free_stacks[c], nullptr));
+    set_cached(p, static_cast<stack_class>(c), 0);
+  }
+}
+
 void finish_switch(thread* th) noexcept {
   const after_switch& a = th->after;
   const op what = a.what;
@@ -247,6 +284,8 @@ void finish_switch(thread* th) noexcept {
 
 void prepare_first_run(processor* p, task* t) noexcept {
   t->stk = take_stack(p, t->cls);
+  t->stk->next_trim_ns = 0;
+  t->stk->trim_backoff = 0;
   make_context(t->ctx, t->stk->lo, t->stk->hi);
 #if WEFT_TSAN
   t->ctx.tsan_fiber = t->stk->tsan_fiber;

@@ -30,7 +30,8 @@ struct alignas(128) processor {
   task* free_tasks = nullptr;
   int free_task_count = 0;
   stack* free_stacks[stack_classes] = {};
-  int free_stack_count[stack_classes] = {};
+  std::atomic<int> free_stack_count[stack_classes] = {};  // read by others for their sums
+  uint32_t stack_epoch = 0;  // when the cached stacks last went back to the pool
   uint64_t next_id = 0, last_id = 0;
 
   // Written by the owner, summed by readers.
@@ -41,6 +42,8 @@ struct alignas(128) processor {
   // Monitor's notes.
   uint32_t seen_tick = 0;
   int64_t seen_at_ns = 0;
+
+  uint32_t trimmer_seen_tick = 0;
 };
 
 inline constexpr int max_processors = 1024;
@@ -126,6 +129,14 @@ thread* yield_preempted(
     thread* th) noexcept;  // the calling task's slice is over: to the global queue
 task* allocate_task(processor* p) noexcept;
 void prepare_first_run(processor* p, task* t) noexcept;
+
+// Free stacks that processors keep; and sending those of idle processors back to the pool.
+size_t cached_stacks(stack_class cls) noexcept;
+void release_cached_stacks(processor* p) noexcept;  // p's owner, or p is idle and the lock held
+
+// trim.cc: gives the memory of unused stacks, and of unused parts of stacks, back to the system.
+void start_trimmer() noexcept;
+extern std::atomic<uint32_t> g_stack_epoch;  // processors give their caches back when it changes
 
 // timers: the heap that a new timer goes to, and the poller's wake-up for an earlier deadline.
 processor* processor_for_timers() noexcept;

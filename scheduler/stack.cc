@@ -1,16 +1,16 @@
 #include "scheduler/stack.h"
 
-#include <errno.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
+#include <cerrno>
 #include <mutex>
 #include <new>
 
 #include "base/check.h"
 #include "base/spinlock.h"
+#include "scheduler/scheduler.h"
+#include "scheduler/stack_memory.h"
 
 #if WEFT_ASAN
 #include <sanitizer/asan_interface.h>
@@ -19,158 +19,158 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#endif
-
 namespace weft::sched {
 namespace {
 
-constexpr size_t page = 4096;
+// Slots without a stack. They cannot be linked through their own memory, which is gone.
+class cold_slots {
+ public:
+  bool push(const stack_slot& s) noexcept {
+    if (top_ == nullptr || top_->count == chunk_slots) {
+      void* p = ::mmap(nullptr, sizeof(chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                       -1, 0);
+      if (p == MAP_FAILED) return false;
+      chunk* c = static_cast<chunk*>(p);
+      c->below = top_;
+      top_ = c;
+    }
+    top_->slots[top_->count++] = s;
+    ++size_;
+    return true;
+  }
+  stack_slot pop() noexcept {
+    stack_slot s = top_->slots[--top_->count];
+    --size_;
+    if (top_->count == 0) {
+      chunk* below = top_->below;
+      ::munmap(top_, sizeof(chunk));
+      top_ = below;
+    }
+    return s;
+  }
+  size_t size() const noexcept { return size_; }
 
-// Sanitizers shadow the whole address space and fatten every frame: one size that fits both.
-constexpr bool sanitized = WEFT_ASAN || WEFT_TSAN;
-
-struct class_traits {
-  size_t reserve;
-  size_t guard;
-  size_t first_slab;  // stacks in the first slab; each further slab doubles up to max_slab
-  size_t max_slab;
+ private:
+  static constexpr size_t chunk_slots = 2700;  // a little less than 64 KiB
+  struct chunk {
+    chunk* below;
+    size_t count;
+    stack_slot slots[chunk_slots];
+  };
+  chunk* top_ = nullptr;
+  size_t size_ = 0;
 };
 
-constexpr class_traits traits[stack_classes] = {
-    // A 64 KiB guard is one that frames below 64 KiB cannot jump over even without stack probes.
-    {sanitized ? size_t{1} << 20 : size_t{64} << 20, size_t{64} << 10, 64, 16384},
-    {sanitized ? size_t{256} << 10 : size_t{64} << 10, page, 256, 65536},
-};
-
+// Free stacks, newest first; the trimmer takes them from the other end.
 struct stack_pool {
   base::spinlock lock;
-  stack* free = nullptr;
-  size_t free_count = 0;
-  char* carve = nullptr;  // next never-used stack of the newest slab
-  size_t carve_left = 0;
-  size_t next_slab = 0;
-  size_t reserved = 0;
-  size_t created = 0;
+  stack* head = nullptr;
+  stack* tail = nullptr;
+  size_t free = 0;
+  size_t least_free = 0;  // since the trimmer's last look: so many at the tail were not used
+  size_t unused = 0;      // of which so many are still to be made cold
+  size_t cooling = 0;     // between the list and `cold`
+  cold_slots cold;
+  slot_source fresh;
+  size_t created = 0;  // slots that have, or had, a stack
+  size_t created_bytes = 0;
+  size_t free_bytes = 0;  // address space of free, cooling and cold ones
+
+  void push(stack* s) noexcept {
+    s->prev = nullptr;
+    s->next = head;
+    (head != nullptr ? head->prev : tail) = s;
+    head = s;
+    ++free;
+    free_bytes += size_of(s);
+  }
+  stack* pop() noexcept {
+    stack* s = head;
+    head = s->next;
+    (head != nullptr ? head->prev : tail) = nullptr;
+    took(s);
+    if (free < least_free) least_free = free;
+    if (free < unused) unused = free;
+    return s;
+  }
+  stack* pop_oldest() noexcept {
+    stack* s = tail;
+    tail = s->prev;
+    (tail != nullptr ? tail->next : head) = nullptr;
+    took(s);
+    return s;
+  }
+  static size_t size_of(const stack* s) noexcept {
+    return static_cast<size_t>(s->hi - s->base) + header_size;
+  }
+  static constexpr size_t header_size = (sizeof(stack) + 63) & ~size_t{63};
+
+ private:
+  void took(const stack* s) noexcept {
+    --free;
+    free_bytes -= size_of(s);
+  }
 };
 
 stack_pool g_pools[stack_classes];
-std::atomic<size_t> g_mprotect_guards{0};
+std::atomic<size_t> g_trimmed_bytes{0};
 
-bool probe_guard_install() noexcept {
-  void* p = ::mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return false;
-  bool ok = ::madvise(p, page, MADV_GUARD_INSTALL) == 0;
-  ::munmap(p, page);
-  return ok;
-}
+stack_pool& pool_of(stack_class cls) noexcept { return g_pools[static_cast<int>(cls)]; }
 
-bool have_guard_install() noexcept {
-  static const bool have = probe_guard_install();
-  return have;
-}
-
-// Half of the mappings that the process may have; each mprotect guard costs two.
-size_t mprotect_budget() noexcept {
-  static const size_t budget = [] {
-    size_t maps = 65530;
-    if (FILE* f = std::fopen("/proc/sys/vm/max_map_count", "re")) {
-      if (std::fscanf(f, "%zu", &maps) != 1) maps = 65530;
-      std::fclose(f);
-    }
-    return maps / 4;
-  }();
-  return budget;
-}
-
-void install_guard(char* at, size_t size) noexcept {
-  if (have_guard_install() && ::madvise(at, size, MADV_GUARD_INSTALL) == 0) return;
-  if (g_mprotect_guards.fetch_add(1, std::memory_order_relaxed) < mprotect_budget() &&
-      ::mprotect(at, size, PROT_NONE) == 0)
-    return;
-  static std::once_flag once;
-  std::call_once(once, [] {
-    base::log_line(
-        "stacks beyond the first %zu have no guard page: this kernel lacks MADV_GUARD_INSTALL "
-        "(6.13) and vm.max_map_count limits mprotect guards",
-        mprotect_budget());
-  });
-}
-
-// Called with the pool locked; mapping is rare enough for that.
-bool new_slab(stack_pool& pool, const class_traits& t) noexcept {
-  size_t count = pool.next_slab != 0 ? pool.next_slab : t.first_slab;
-  for (;; count /= 2) {
-    // 1 MiB of slack: the first stack starts half a page-table page off, so that a guard and the
-    // top page of the stack below it, which are neighbours, share one page-table page.
-    constexpr size_t skew = size_t{1} << 20;
-    size_t size = count * t.reserve + 2 * skew;
-    void* p = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (p == MAP_FAILED) {
-      if (count > 1) continue;
-      return false;
-    }
-    // A huge page under a stack would cost 2 MiB per task; an empty slab must not fatten a core
-    // file.
-    ::madvise(p, size, MADV_NOHUGEPAGE);
-    ::madvise(p, size, MADV_DONTDUMP);
-    auto base = reinterpret_cast<uintptr_t>(p);
-    uintptr_t aligned = (base + 2 * skew - 1) & ~(2 * skew - 1);
-    uintptr_t start = aligned - skew >= base ? aligned - skew : aligned + skew;
-    pool.carve = reinterpret_cast<char*>(start);
-    pool.carve_left = count;
-    pool.reserved += size;
-    pool.next_slab = count * 2 < t.max_slab ? count * 2 : t.max_slab;
-    return true;
-  }
-}
-
-stack* carve_stack(stack_pool& pool, stack_class cls) noexcept {
-  const class_traits& t = traits[static_cast<int>(cls)];
-  if (pool.carve_left == 0 && !new_slab(pool, t)) {
-    base::fatalf(
-        "cannot reserve %zu KiB for a task stack (errno %d, %zu stacks exist): check RLIMIT_AS "
-        "(ulimit -v), vm.overcommit_memory and vm.max_map_count",
-        t.reserve / 1024, errno, pool.created);
-  }
-  char* lo = pool.carve;
-  pool.carve += t.reserve;
-  --pool.carve_left;
-  ++pool.created;
-  install_guard(lo, t.guard);
-  char* top = lo + t.reserve;
-  char* header = top - ((sizeof(stack) + 63) & ~size_t{63});
+stack* construct(const stack_slot& slot, stack_class cls) noexcept {
+  char* header = slot.base + slot.size - stack_pool::header_size;
   stack* s = new (header) stack{};
-  s->lo = lo + t.guard;
+  s->base = slot.base;
+  s->lo = slot.base + guard_size(cls);
   s->hi = header;
+  s->magic = stack_magic;
   s->cls = cls;
+  s->guard = slot.guard;
 #if WEFT_TSAN
   s->tsan_fiber = __tsan_create_fiber(0);
 #endif
   return s;
 }
 
+// Called with the pool locked; mapping is rare enough for that.
+stack* make_stack(stack_pool& pool, stack_class cls) noexcept {
+  stack_slot slot;
+  if (pool.cold.size() > 0) {
+    slot = pool.cold.pop();
+    pool.free_bytes -= slot.size;
+    guard_slot(slot, cls);
+  } else {
+    if (!take_fresh_slot(pool.fresh, cls, slot)) {
+      base::fatalf(
+          "cannot reserve %zu KiB for a task stack (errno %d, %zu of class %s exist): check "
+          "RLIMIT_AS (ulimit -v), RLIMIT_DATA, RLIMIT_MEMLOCK (with mlockall), "
+          "vm.overcommit_memory and vm.max_map_count",
+          pool.fresh.slot_size / 1024, errno, pool.created, stack_class_name(cls));
+    }
+    ++pool.created;
+    pool.created_bytes += slot.size;
+  }
+  return construct(slot, cls);
+}
+
 }  // namespace
 
+const char* stack_class_name(stack_class cls) noexcept {
+  static constexpr const char* names[stack_classes] = {"standard", "compact", "256 KiB", "1 MiB",
+                                                       "8 MiB",    "256 MiB", "1 GiB"};
+  return names[static_cast<int>(cls)];
+}
+
 stack* acquire_stack(stack_class cls) noexcept {
-  stack_pool& pool = g_pools[static_cast<int>(cls)];
+  stack_pool& pool = pool_of(cls);
   std::lock_guard hold(pool.lock);
-  if (stack* s = pool.free) {
-    pool.free = s->next;
-    --pool.free_count;
-    return s;
-  }
-  return carve_stack(pool, cls);
+  return pool.head != nullptr ? pool.pop() : make_stack(pool, cls);
 }
 
 void release_stack(stack* s) noexcept {
-  stack_pool& pool = g_pools[static_cast<int>(s->cls)];
+  stack_pool& pool = pool_of(s->cls);
   std::lock_guard hold(pool.lock);
-  s->next = pool.free;
-  pool.free = s;
-  ++pool.free_count;
+  pool.push(s);
 }
 
 void note_task_ended([[maybe_unused]] stack* s, [[maybe_unused]] const void* sp) noexcept {
@@ -188,19 +188,12 @@ void note_task_ended([[maybe_unused]] stack* s, [[maybe_unused]] const void* sp)
 }
 
 stack* acquire_free_stacks(stack_class cls, int max, int& count) noexcept {
-  stack_pool& pool = g_pools[static_cast<int>(cls)];
+  stack_pool& pool = pool_of(cls);
   std::lock_guard hold(pool.lock);
-  stack* first = pool.free;
-  stack** end = &pool.free;
-  count = 0;
-  while (count < max && *end != nullptr) {
-    end = &(*end)->next;
-    ++count;
-  }
-  stack* rest = *end;
-  *end = nullptr;
-  pool.free = rest;
-  pool.free_count -= static_cast<size_t>(count);
+  stack* first = pool.head;
+  stack* last = nullptr;
+  for (count = 0; count < max && pool.head != nullptr; ++count) last = pool.pop();
+  if (last != nullptr) last->next = nullptr;
   return count > 0 ? first : nullptr;
 }
 
@@ -212,16 +205,87 @@ void release_stacks(stack* first) noexcept {
   }
 }
 
-size_t stack_reserve(stack_class cls) noexcept { return traits[static_cast<int>(cls)].reserve; }
+void begin_cooling(stack_class cls) noexcept {
+  stack_pool& pool = pool_of(cls);
+  std::lock_guard hold(pool.lock);
+  pool.unused = pool.least_free;
+  pool.least_free = pool.free;
+}
+
+size_t cool_free_stacks(stack_class cls, size_t max, bool& more) noexcept {
+  constexpr size_t batch = 64;
+  stack_pool& pool = pool_of(cls);
+  stack_slot slots[batch];
+  size_t n = 0;
+  stack* taken[batch];
+  {
+    std::lock_guard hold(pool.lock);
+    while (n < batch && n < max && pool.unused > 0) {
+      taken[n] = pool.pop_oldest();
+      --pool.unused;
+      if (pool.least_free > 0) --pool.least_free;
+      ++n;
+    }
+    pool.cooling += n;
+    more = pool.unused > 0;
+  }
+  if (n == 0) return 0;
+  size_t bytes = 0;
+  for (size_t i = 0; i < n; ++i) {
+    stack* s = taken[i];
+    size_t size = stack_pool::size_of(s);
+    slots[i] = {s->base, size, s->guard};
+    bytes += resident_below(s->lo, s->base + size);
+#if WEFT_TSAN
+    __tsan_destroy_fiber(s->tsan_fiber);
+#endif
+  }
+  const bool dropped = drop_slots(slots, n);
+  if (dropped) count_trimmed(bytes);
+  std::lock_guard hold(pool.lock);
+  pool.cooling -= n;
+  for (size_t i = 0; i < n; ++i) {
+    if (dropped && pool.cold.push(slots[i])) {
+      pool.free_bytes += slots[i].size;
+    } else {
+      guard_slot(slots[i], cls);
+      pool.push(construct(slots[i], cls));
+    }
+  }
+  return n;
+}
+
+void check_unguarded(const stack* s, const void* sp) noexcept {
+  if (s == nullptr || s->guard != guard_kind::none) return;
+  const char* at = static_cast<const char*>(sp);
+  if (at >= s->lo && at < s->hi && s->magic == stack_magic) return;
+  base::fatalf("stack overflow: a task of stack class %s (%zu bytes, no guard page) %s",
+               stack_class_name(s->cls), static_cast<size_t>(s->hi - s->lo),
+               s->magic == stack_magic ? "has left its stack"
+                                       : "was overwritten by the one whose stack lies above");
+}
+
+void count_trimmed(size_t bytes) noexcept {
+  g_trimmed_bytes.fetch_add(bytes, std::memory_order_relaxed);
+}
 
 stack_stats stack_statistics() noexcept {
-  stack_stats s{0, 0, 0, have_guard_install()};
-  for (stack_pool& pool : g_pools) {
+  stack_stats s{};
+  for (int c = 0; c < stack_classes; ++c) {
+    stack_pool& pool = g_pools[c];
     std::lock_guard hold(pool.lock);
-    s.in_use += pool.created - pool.free_count;
-    s.free += pool.free_count;
-    s.reserved_bytes += pool.reserved;
+    size_t cached = cached_stacks(static_cast<stack_class>(c));
+    size_t unused = pool.free + pool.cooling + cached;
+    s.in_use += pool.created - pool.cold.size() - unused;
+    s.free += unused;
+    s.cold += pool.cold.size();
+    s.reserved_bytes += pool.fresh.mapped;
+    size_t slot = pool.fresh.slot_size;
+    s.in_use_bytes += pool.created_bytes - pool.free_bytes - (pool.cooling + cached) * slot;
   }
+  s.trimmed_bytes = g_trimmed_bytes.load(std::memory_order_relaxed);
+  s.fallbacks = stack_fallbacks();
+  count_guards(s);
   return s;
 }
 

@@ -4,12 +4,14 @@
 #include "net/debug_endpoints.h"
 #include "profiler/capture.h"
 #include "profiler/cpu_sampler.h"
+#include "profiler/fault_report.h"
 #include "profiler/reports.h"
 
 extern "C" void weft_wire_all() {
   weft::prof::install_capture_signal();
   weft::prof::install_cpu_sampler();
   weft::prof::install_reports();
+  weft::prof::install_fault_reports();
   weft::prof::profile_from_environment();
   weft::debug::serve_from_environment();
 }

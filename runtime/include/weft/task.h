@@ -8,6 +8,7 @@
 #include <weft/detail/spawn.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,9 +28,17 @@ enum class stack_class : uint8_t {
 struct spawn_options {
   std::string name{};  // shown in dumps
   stack_class stack = stack_class::standard;
+  // Address space for the stack in bytes, in place of what `stack` says: 0, or 4096 to 1 GiB. It is
+  // rounded up to 64 or 256 KiB, 1, 8, 64 or 256 MiB, or 1 GiB. 64 KiB of it (4 KiB of the
+  // smallest) are the guard, and memory is used only as the task descends. Other values make go()
+  // and spawn() throw std::invalid_argument.
+  size_t stack_size = 0;
 };
 
 namespace detail {
+
+// sched::stack_class for spawn_options::stack_size.
+uint8_t stack_class_for_size(size_t bytes);
 
 template <class F>
 WEFT_ALWAYS_INLINE void go_impl(F&& f, const spawn_params& params) {
@@ -39,7 +48,9 @@ WEFT_ALWAYS_INLINE void go_impl(F&& f, const spawn_params& params) {
 }
 
 inline spawn_params params_of(const spawn_options& o) {
-  return {o.name.empty() ? nullptr : o.name.c_str(), static_cast<uint8_t>(o.stack), false, false};
+  const uint8_t cls =
+      o.stack_size != 0 ? stack_class_for_size(o.stack_size) : static_cast<uint8_t>(o.stack);
+  return {o.name.empty() ? nullptr : o.name.c_str(), cls, false, false};
 }
 
 }  // namespace detail

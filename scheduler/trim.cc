@@ -1,0 +1,279 @@
+// The trimmer: one thread of low priority in spirit, which returns memory that stacks do not use.
+//
+// Parked   A task that has waited for a second gets the pages below its stack pointer taken away,
+//          once per wait. They may hold what an earlier, deeper call left; nobody knows without
+//          asking the kernel, because the stack pointer is only seen at switches. mincore over the
+//          64 KiB below it costs 0.5 us and answers for nearly all tasks; only where a page is
+//          there is anything dropped. Never at the park itself: a task that runs again soon would
+//          pay twice.
+// Unused   A free stack that nobody took for a whole period becomes cold (stack.h). Processors'
+//          caches come back to the pools first: an idle processor's at once, a busy one's when it
+//          sees that the epoch has changed.
+// Safety   [T1] A parked task's stack is touched only under the task's claim bit, so it cannot run,
+//          be captured, scanned or dumped meanwhile; the claim is held for one system call of at
+//          most 16 ranges. A task that stands for a thread has no stack here, and one in a blocking
+//          call cannot be claimed.
+// CPU      A period lasts a second, or longer: 100 times the CPU time that the last pass took.
+// While
+//          memory is being returned it may use an eighth of a core. When no task has switched since
+//          two passes ago and nothing is left over, it looks at the switch counters only, every
+//          8 seconds at the rarest.
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <mutex>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "scheduler/park.h"
+#include "scheduler/scheduler.h"
+#include "scheduler/stack_memory.h"
+
+namespace weft::sched {
+
+std::atomic<uint32_t> g_stack_epoch{0};
+
+namespace {
+
+constexpr int64_t second_ns = 1'000'000'000;
+constexpr int64_t long_parked_ns = second_ns;
+constexpr int64_t round_budget_ns = 12'000'000;
+constexpr int64_t between_rounds_ns = 90'000'000;
+constexpr int64_t longest_period_ns = 8 * second_ns;
+constexpr uint8_t longest_backoff = 4;  // 16 seconds
+constexpr size_t red_zone = 128;
+constexpr uintptr_t page = 4096;
+
+int64_t cpu_ns() noexcept {
+  timespec t;
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return int64_t{t.tv_sec} * second_ns + t.tv_nsec;
+}
+
+page_range unused_part(const task& t) noexcept {
+  auto sp = (reinterpret_cast<uintptr_t>(t.ctx.sp) - red_zone) & ~(page - 1);
+  char* hi = t.stk->lo + (sp - reinterpret_cast<uintptr_t>(t.stk->lo));
+  return {t.stk->lo, hi > t.stk->lo ? hi : t.stk->lo};
+}
+
+class trimmer {
+ public:
+  // One round of bounded length. True: there is more to do right now.
+  bool round() noexcept {
+    const int64_t end = cpu_ns() + round_budget_ns;
+    if (!in_pass_) begin_pass();
+    bool more_cold = false;
+    do {
+      more_cold = cool_once();
+    } while (more_cold && cpu_ns() < end);
+    if (!more_cold) walk(end);
+    return more_cold || in_pass_;
+  }
+
+  // Whether anything may have changed since the passes that found nothing left.
+  bool worth_a_pass() noexcept {
+    uint64_t now = switches();
+    if (now != seen_switches_ || left_over_) quiet_passes_ = 0;
+    seen_switches_ = now;
+    return quiet_passes_ < 2;
+  }
+
+ private:
+  void begin_pass() noexcept {
+    in_pass_ = true;
+    left_over_ = false;
+    cursor_ = 0;
+    ++quiet_passes_;
+    for (int c = 0; c < stack_classes; ++c) begin_cooling(static_cast<stack_class>(c));
+    g_stack_epoch.fetch_add(1, std::memory_order_relaxed);
+    collect_idle_caches();
+  }
+
+  static uint64_t switches() noexcept {
+    uint64_t sum = 0;
+    for (const std::atomic<processor*>& slot : g_sched.processors) {
+      const processor* p = slot.load(std::memory_order_acquire);
+      if (p == nullptr) break;
+      sum += p->tick.load(std::memory_order_relaxed);
+    }
+    return sum;
+  }
+
+  void collect_idle_caches() noexcept {
+    for (const std::atomic<processor*>& slot : g_sched.processors) {
+      processor* p = slot.load(std::memory_order_acquire);
+      if (p == nullptr) break;
+      uint32_t tick = p->tick.load(std::memory_order_relaxed);
+      bool unused = tick == p->trimmer_seen_tick;
+      p->trimmer_seen_tick = tick;
+      if (!unused) {
+        left_over_ = true;
+        continue;
+      }
+      stack* taken[stack_classes] = {};
+      {
+        // An idle processor is taken under this lock, and nobody touches it before.
+        std::lock_guard hold(g_sched.lock);
+        if (p->status.load(std::memory_order_relaxed) != processor_status::idle) continue;
+        for (int c = 0; c < stack_classes; ++c) {
+          std::swap(taken[c], p->free_stacks[c]);
+          p->free_stack_count[c].store(0, std::memory_order_relaxed);
+        }
+      }
+      for (stack* chain : taken) {
+        if (chain != nullptr) left_over_ = true;  // unused in the pool for a period: the next pass
+        release_stacks(chain);
+      }
+    }
+  }
+
+  static bool cool_once() noexcept {
+    bool any_more = false;
+    for (int c = 0; c < stack_classes; ++c) {
+      bool more = false;
+      cool_free_stacks(static_cast<stack_class>(c), 64, more);
+      any_more |= more;
+    }
+    return any_more;
+  }
+
+  void walk(int64_t end) noexcept {
+    const int64_t now = base::now_ns();
+    const size_t n = task_record_count();
+    for (; cursor_ < n; ++cursor_) {
+      if (cursor_ % 256 == 0 && cpu_ns() > end) break;
+      look_at(task_record(cursor_), now);
+    }
+    drop_found();
+    if (cursor_ >= n) in_pass_ = false;
+  }
+
+  void look_at(task& t, int64_t now) noexcept {
+    if (status_of(t.state.load(std::memory_order_relaxed)) != task_status::waiting) return;
+    int64_t since = t.since_ns.load(std::memory_order_relaxed);
+    if (now - since < long_parked_ns) {
+      left_over_ = true;
+      return;
+    }
+    uint32_t word;
+    if (!claim(t, word)) {
+      left_over_ = true;
+      return;
+    }
+    since = t.since_ns.load(std::memory_order_relaxed);
+    if (status_of(word) == task_status::waiting && now - since >= long_parked_ns &&
+        t.stk != nullptr && t.stk->trimmed_since != since) {
+      stack& s = *t.stk;
+      page_range r = unused_part(t);
+      if (now < s.next_trim_ns) {
+        left_over_ = true;
+      } else if (resident_below(r.lo, r.hi) > 0) {
+        found_[found_count_++] = {&t, since};
+      } else {
+        s.trimmed_since = since;
+        s.next_trim_ns = now + (second_ns << s.trim_backoff);
+        if (s.trim_backoff < longest_backoff) ++s.trim_backoff;
+      }
+    }
+    unclaim(t);
+    if (found_count_ == batch) drop_found();
+  }
+
+  // Takes the claims again for all that were found, and drops their pages with one system call.
+  void drop_found() noexcept {
+    task* held[batch];
+    page_range ranges[batch];
+    size_t n = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < found_count_; ++i) {
+      task& t = *found_[i].t;
+      uint32_t word;
+      if (!claim(t, word)) continue;
+      page_range r{nullptr, nullptr};
+      if (status_of(word) == task_status::waiting &&
+          t.since_ns.load(std::memory_order_relaxed) == found_[i].since && t.stk != nullptr)
+        r = unused_part(t);
+      if (r.hi <= r.lo) {
+        unclaim(t);
+        continue;
+      }
+      t.stk->trimmed_since = found_[i].since;
+      t.stk->trim_backoff = 0;
+      t.stk->next_trim_ns = 0;
+      bytes += resident_below(r.lo, r.hi);
+      held[n] = &t;
+      ranges[n++] = r;
+    }
+    found_count_ = 0;
+    if (n == 0) return;
+    if (drop_pages(ranges, n) > 0) count_trimmed(bytes);
+    for (size_t i = 0; i < n; ++i) unclaim(*held[i]);
+  }
+
+  static constexpr size_t batch = 16;
+  struct candidate {
+    task* t;
+    int64_t since;
+  };
+  candidate found_[batch];
+  size_t found_count_ = 0;
+  size_t cursor_ = 0;
+  bool in_pass_ = false;
+  bool left_over_ = false;  // something will be old enough, or free, at the next pass
+  int quiet_passes_ = 0;
+  uint64_t seen_switches_ = 0;
+};
+
+void sleep_ns(int64_t ns) noexcept {
+  timespec t{ns / second_ns, ns % second_ns};
+  ::nanosleep(&t, nullptr);
+}
+
+void* trimmer_main(void*) {
+  ::pthread_setname_np(::pthread_self(), "weft-trimmer");
+  trimmer work;
+  int64_t period = second_ns;
+  int64_t pass_cpu = 0;
+  for (;;) {
+    sleep_ns(period);
+    if (!work.worth_a_pass()) {
+      period = std::min(period * 2, longest_period_ns);
+      continue;
+    }
+    int64_t before = cpu_ns();
+    bool more = work.round();
+    pass_cpu += cpu_ns() - before;
+    if (more) {
+      period = between_rounds_ns;
+    } else {
+      period = std::max(second_ns, 100 * std::min(pass_cpu, second_ns));
+      pass_cpu = 0;
+    }
+  }
+}
+
+}  // namespace
+
+void start_trimmer() noexcept {
+  // The program's handlers are none of this thread's business.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) ::sigdelset(&all, fault);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
+  pthread_attr_t attr;
+  ::pthread_attr_init(&attr);
+  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  pthread_t id;
+  int error = ::pthread_create(&id, &attr, trimmer_main, nullptr);
+  ::pthread_attr_destroy(&attr);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (error != 0)
+    base::log_line("stacks are not trimmed: cannot start a thread for it: %s",
+                   std::strerror(error));
+}
+
+}  // namespace weft::sched
