@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/events.h"
 #include "base/spinlock.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
@@ -159,6 +160,8 @@ void attach_foreign(const char* role) noexcept {
   th->role = role;
   th->crit.store(0, std::memory_order_relaxed);
   th->park_word.store(0, std::memory_order_relaxed);
+  th->asleep.store(false, std::memory_order_relaxed);
+  th->service.store(is_service_thread(), std::memory_order_relaxed);
   int count = 0;
   task* t = allocate_tasks(1, count);
   t->foreign = true;
