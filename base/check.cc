@@ -1,5 +1,6 @@
 #include "base/check.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -8,14 +9,18 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/options.h"
+
 namespace weft::base {
 namespace {
 
 std::atomic<fatal_hook> g_fatal_hook{nullptr};
-std::atomic<bool> g_dying{false};
+std::atomic<pid_t> g_reporter{0};  // the thread whose report is printed
+
+}  // namespace
 
 // stdio may be locked by the thread that failed; write(2) is not.
-void write_all(const char* text, size_t size) {
+void write_stderr(const char* text, size_t size) noexcept {
   while (size > 0) {
     ssize_t n = ::write(STDERR_FILENO, text, size);
     if (n <= 0) return;
@@ -24,27 +29,41 @@ void write_all(const char* text, size_t size) {
   }
 }
 
-}  // namespace
-
 void check_failed(const char* expression, const char* file, int line) noexcept {
   char text[512];
   int n = std::snprintf(text, sizeof text, "weft: internal check failed: %s at %s:%d\n", expression,
                         file, line);
-  write_all(text, static_cast<size_t>(n) < sizeof text ? static_cast<size_t>(n) : sizeof text - 1);
+  write_stderr(text,
+               static_cast<size_t>(n) < sizeof text ? static_cast<size_t>(n) : sizeof text - 1);
   std::abort();
 }
 
 void set_fatal_hook(fatal_hook hook) noexcept { g_fatal_hook.store(hook); }
 
-void fatal(const char* message) noexcept {
-  // Only one report at a time: whoever fails second waits for the first one's exit.
-  while (g_dying.exchange(true)) ::pause();
-  static constexpr char head[] = "fatal error: ";
-  write_all(head, sizeof head - 1);
-  write_all(message, std::strlen(message));
-  write_all("\n", 1);
-  if (fatal_hook hook = g_fatal_hook.load()) hook();
+void begin_report() noexcept {
+  pid_t me = ::gettid();
+  pid_t reporter = 0;
+  if (g_reporter.compare_exchange_strong(reporter, me)) return;
+  if (reporter == me) ::_exit(2);  // the report itself failed
+  for (;;) ::pause();
+}
+
+void end_report() noexcept {
+  if (traceback_level() == traceback::crash) {
+    ::signal(SIGABRT, SIG_DFL);
+    std::abort();
+  }
   ::_exit(2);
+}
+
+void fatal(const char* message) noexcept {
+  begin_report();
+  static constexpr char head[] = "fatal error: ";
+  write_stderr(head, sizeof head - 1);
+  write_stderr(message, std::strlen(message));
+  write_stderr("\n", 1);
+  if (fatal_hook hook = g_fatal_hook.load()) hook();
+  end_report();
 }
 
 void fatalf(const char* format, ...) noexcept {
@@ -66,7 +85,7 @@ void log_line(const char* format, ...) noexcept {
   size_t size = static_cast<size_t>(head) + static_cast<size_t>(n > 0 ? n : 0);
   if (size > sizeof text - 2) size = sizeof text - 2;
   text[size++] = '\n';
-  write_all(text, size);
+  write_stderr(text, size);
 }
 
 }  // namespace weft::base

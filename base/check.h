@@ -2,6 +2,8 @@
 // Checks of weft's own invariants. A failed WEFT_CHECK is a bug in weft, never in the program that
 // uses it; it prints the expression and the place, and aborts, in every build type.
 
+#include <cstddef>
+
 namespace weft::base {
 
 [[noreturn]] void check_failed(const char* expression, const char* file, int line) noexcept;
@@ -11,6 +13,16 @@ namespace weft::base {
 // changes it.
 [[noreturn]] void fatal(const char* message) noexcept;
 [[noreturn, gnu::format(printf, 1, 2)]] void fatalf(const char* format, ...) noexcept;
+
+// The two halves of fatal(), for reports of another form. begin_report() makes the caller the one
+// that reports: whoever comes second waits in it for the first one's exit, unless the reporter
+// itself failed, which ends the process at once. end_report() ends the process with status 2, or by
+// SIGABRT under WEFT_TRACEBACK=crash.
+void begin_report() noexcept;
+[[noreturn]] void end_report() noexcept;
+
+// Writes to stderr without stdio. Async-signal-safe.
+void write_stderr(const char* text, size_t size) noexcept;
 
 // Called by fatal() before it exits, to print what is known of the tasks. Set once at start-up.
 using fatal_hook = void (*)() noexcept;

@@ -199,6 +199,7 @@ struct blocking_server::impl {
   }
 
   void accept_loop() {
+    sched::service_thread not_an_actor;
     ::pthread_setname_np(::pthread_self(), options.thread_name);
     while (!stopping.load(std::memory_order_acquire)) {
       pollfd fds[2] = {{listener, POLLIN, 0}, {ring, POLLIN, 0}};
@@ -253,6 +254,7 @@ struct blocking_server::impl {
     try {
       w->thread = std::thread([this, w, fd, remote = std::move(remote)] {
         ::pthread_setname_np(::pthread_self(), options.thread_name);
+        sched::service_thread not_an_actor;
         serve(fd, remote);
         {
           std::lock_guard hold(lock);

@@ -34,6 +34,7 @@
 #include "profiler/stack_bounds.h"
 #include "profiler/unwind.h"
 #include "runtime/label_node.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/thread.h"
 
 #ifndef sigev_notify_thread_id
@@ -229,6 +230,7 @@ class sampler {
 
   void collect() {
     ::pthread_setname_np(::pthread_self(), "weft-profile");
+    sched::service_thread not_an_actor;
     std::unique_lock hold(lock_);
     while (!stop_collector_) {
       wake_.wait_for(hold, drain_period);

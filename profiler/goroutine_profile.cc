@@ -35,7 +35,8 @@ bool write_goroutine_profile(const text_sink& sink, int debug) {
 }
 
 size_t write_task_dump(const text_sink& sink, bool system_tasks) {
-  task_dump_writer writer(sink);
+  task_dump_writer writer(sink, process_symbols(),
+                          system_tasks ? leaf_frames::all : leaf_frames::hide_runtime);
   capture_options options;
   options.system_tasks = system_tasks;
   capture_tasks(options, [&](const task_snapshot& t) { writer.add(t); });

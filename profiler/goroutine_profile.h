@@ -15,7 +15,8 @@ std::vector<sample> collect_tasks();
 // The three forms of Go's debug parameter. False if the sink refused.
 bool write_goroutine_profile(const text_sink& sink, int debug);
 
-// Every task's stack, "goroutine N [status]:" form. Returns the number of tasks.
+// Every task's stack, "goroutine N [status]:" form; with `system_tasks` the runtime's own tasks and
+// frames too. Returns the number of tasks.
 size_t write_task_dump(const text_sink& sink, bool system_tasks = false);
 
 }  // namespace weft::prof

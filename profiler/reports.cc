@@ -24,6 +24,7 @@
 #include "profiler/capture.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/task_dump.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/ports.h"
 
 namespace weft::prof {
@@ -41,12 +42,23 @@ text_sink to_fd(int fd) {
   };
 }
 
+bool shows_system() { return base::traceback_level() >= base::traceback::system; }
+
+// As in Go, "single" narrows the report of a panic only: a fatal error concerns all tasks.
+void dump_tasks_to(int fd) { write_task_dump(to_fd(fd), shows_system()); }
+
 void dump_all(int fd) {
+  if (base::traceback_level() == base::traceback::none) return;
   to_fd(fd)("\n");
-  write_task_dump(to_fd(fd));
+  dump_tasks_to(fd);
 }
 
 void dump_current(int fd) {
+  if (base::traceback_level() == base::traceback::none) return;
+  if (base::traceback_level() != base::traceback::single) {
+    dump_tasks_to(fd);
+    return;
+  }
   task_dump_writer writer(to_fd(fd));
   writer.add(capture_self());
   writer.finish();
@@ -63,6 +75,7 @@ void on_quit(int) {
 
 void serve_quit(bool exits) {
   ::pthread_setname_np(::pthread_self(), "weft-sigquit");
+  sched::service_thread not_an_actor;
   for (;;) {
     char c;
     ssize_t n = ::read(g_quit_pipe[0], &c, 1);

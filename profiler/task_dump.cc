@@ -116,8 +116,8 @@ void append_labels(std::string& out, const label_list& labels) {
 
 }  // namespace
 
-task_dump_writer::task_dump_writer(text_sink sink, const symbol_source& symbols)
-    : sink_(std::move(sink)), resolver_(symbols) {}
+task_dump_writer::task_dump_writer(text_sink sink, const symbol_source& symbols, leaf_frames leaves)
+    : sink_(std::move(sink)), resolver_(symbols), leaves_(leaves) {}
 
 bool task_dump_writer::add(const task_snapshot& task) {
   if (!ok_) return false;
@@ -154,7 +154,7 @@ void task_dump_writer::append_frames(const task_snapshot& task) {
     return;
   }
   const stack_view stack{task.pcs, task.leaf_is_exact, task.truncated};
-  const auto frames = resolver_.resolve(stack, leaf_frames::hide_runtime);
+  const auto frames = resolver_.resolve(stack, leaves_);
   const size_t elided =
       frames.size() > inner_frames + outer_frames ? frames.size() - inner_frames - outer_frames : 0;
   for (size_t i = 0; i < frames.size(); ++i) {

@@ -16,7 +16,8 @@ namespace weft::prof {
 // address, however many tasks there are. Symbolizes: normal threads only. Not thread-safe.
 class task_dump_writer {
  public:
-  explicit task_dump_writer(text_sink sink, const symbol_source& symbols = process_symbols());
+  explicit task_dump_writer(text_sink sink, const symbol_source& symbols = process_symbols(),
+                            leaf_frames leaves = leaf_frames::hide_runtime);
 
   // Appends one task; a blank line separates it from the one before. False once the sink refused.
   bool add(const task_snapshot& task);
@@ -36,6 +37,7 @@ class task_dump_writer {
 
   text_sink sink_;
   stack_resolver resolver_;
+  leaf_frames leaves_;
   std::vector<std::string> rendered_;  // by resolved_frame::id
   std::string out_;
   size_t tasks_ = 0;

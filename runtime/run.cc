@@ -1,20 +1,17 @@
 #include <weft/error.h>
 #include <weft/run.h>
 
-#include <cxxabi.h>
-#include <unistd.h>
-
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <stdexcept>
 
 #include "base/check.h"
 #include "base/futex.h"
 #include "base/options.h"
 #include "runtime/label_node.h"
+#include "runtime/panic.h"
 #include "runtime/task_locals.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/fault.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
@@ -29,51 +26,14 @@ namespace {
 
 std::atomic<bool> g_running{false};
 
-std::string describe(const std::exception_ptr& e) {
-  try {
-    std::rethrow_exception(e);
-  } catch (const std::exception& x) {
-    int status = 0;
-    char* name = abi::__cxa_demangle(typeid(x).name(), nullptr, nullptr, &status);
-    std::string text = std::string(x.what()) + " (" + (name != nullptr ? name : "?") + ")";
-    std::free(name);
-    return text;
-  } catch (const std::string& s) {
-    return s;
-  } catch (const char* s) {
-    return s;
-  } catch (...) {
-    const std::type_info* type = abi::__cxa_current_exception_type();
-    return std::string("exception of type ") + (type != nullptr ? type->name() : "unknown");
-  }
-}
-
-// Go's report of an uncaught panic. Runs before any frame is unwound: no frame of a task catches,
-// so the stack below is still that of the throw.
-[[noreturn]] void report_and_exit() {
-  static std::atomic<bool> dying{false};
-  while (dying.exchange(true)) ::pause();
-  std::string value = "std::terminate called without an exception";
-  if (std::exception_ptr e = std::current_exception()) value = describe(e);
-  std::string text = "panic: ";
-  for (char c : value) {
-    text += c;
-    if (c == '\n') text += '\t';  // Go marks continuation lines so
-  }
-  text += "\n\n";
-  [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
-  const sched::report_port& port = sched::current_report_port();
-  if (port.dump_current != nullptr) port.dump_current(STDERR_FILENO);
-  ::_exit(2);
-}
-
 void start_process_once() {
   static const bool once = [] {
     if (!base::debug_switch("help").empty()) {
       base::print_options();
       std::exit(0);
     }
-    std::set_terminate(report_and_exit);
+    base::check_debug_switches();
+    install_panic_report();
     base::set_fatal_hook([]() noexcept {
       const sched::report_port& port = sched::current_report_port();
       if (port.dump_all != nullptr) port.dump_all(STDERR_FILENO);
@@ -107,6 +67,7 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
     void operator()() const {
       ops.invoke(callable);
       destroy_task_locals();  // before run() returns
+      sched::set_main_task_running(false);
       done.store(1, std::memory_order_release);
       base::futex_wake(done, 1);
     }
@@ -116,8 +77,12 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
   main_body body{ops, callable, done};
   spawn_params params;
   params.main = true;
+  sched::set_main_task_running(true);
   spawn_task(body_ops_for<main_body>, &body, params);
-  while (done.load(std::memory_order_acquire) == 0) base::futex_wait(done, 0, -1);
+  {
+    sched::service_thread not_an_actor;
+    while (done.load(std::memory_order_acquire) == 0) base::futex_wait(done, 0, -1);
+  }
   sched::stop();
   g_running.store(false);
 }

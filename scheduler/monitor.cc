@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/futex.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
@@ -75,9 +76,12 @@ bool look_at(processor* p, int64_t now) noexcept {
 void sleep_while_idle() noexcept {
   g_sched.monitor_word.store(1, std::memory_order_seq_cst);
   // acquire() counts first and reads monitor_word then: one of the two sees the other.
+  int64_t pause = 0;
   while (g_sched.running_procs.load(std::memory_order_seq_cst) == 0 &&
-         g_sched.monitor_word.load(std::memory_order_relaxed) == 1)
-    base::futex_wait(g_sched.monitor_word, 1, -1);
+         g_sched.monitor_word.load(std::memory_order_relaxed) == 1) {
+    pause = check_deadlock(pause);
+    base::futex_wait(g_sched.monitor_word, 1, pause);
+  }
   g_sched.monitor_word.store(0, std::memory_order_relaxed);
 }
 
@@ -85,6 +89,8 @@ void* monitor_main(void*) {
   auto* th = new thread;
   th->foreign = true;
   th->role = "monitor";
+  th->service.store(true, std::memory_order_relaxed);
+  service_thread not_an_actor;
   th->crit.store(1, std::memory_order_relaxed);
   register_thread(th);
   int quiet = 0;

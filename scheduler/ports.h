@@ -53,9 +53,11 @@ extern task_hooks g_task_hooks;  // written once, before the first task exists
 // Reports for a process that is about to die or was asked to show its tasks. Null members are
 // skipped.
 struct report_port {
-  // Writes every task's stack to `fd`, the calling task first. May allocate and take its time.
+  // Both write the part of a dying process's report that follows the message, as far as
+  // WEFT_TRACEBACK asks for it; they may allocate and take their time.
+  // Every task's stack, the calling task first: fatal errors.
   void (*dump_all)(int fd) = nullptr;
-  // Writes the calling task's or thread's own stack to `fd`.
+  // The calling task's or thread's own stack, then the others': uncaught exceptions.
   void (*dump_current)(int fd) = nullptr;
 };
 void set_report_port(const report_port& port) noexcept;

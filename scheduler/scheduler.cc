@@ -29,6 +29,7 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 
 namespace weft::sched {
@@ -179,9 +180,12 @@ void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*,
                   void* arg) noexcept {
   change_state(*t, task_status::running, task_status::waiting, reason);
   if (commit == nullptr || commit(t, arg)) {
-    while (th->park_word.load(std::memory_order_acquire) == 0)  // [ord thread.unpark]
-      base::futex_wait(th->park_word, 0, -1);
-    th->park_word.store(0, std::memory_order_relaxed);
+    {
+      foreign_sleep asleep(th);
+      while (th->park_word.load(std::memory_order_acquire) == 0)  // [ord thread.unpark]
+        base::futex_wait(th->park_word, 0, -1);
+    }
+    th->park_word.store(0, std::memory_order_release);  // after `asleep` is cleared: deadlock.cc, 6
   }
   change_state(*t, task_status::waiting, task_status::running);
 }

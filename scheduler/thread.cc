@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/events.h"
 #include "base/spinlock.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
@@ -172,6 +173,8 @@ void attach_foreign(const char* role) noexcept {
   thread* th = make_thread_record();
   th->foreign = true;
   th->role = role;
+  th->asleep.store(false, std::memory_order_relaxed);
+  th->service.store(is_service_thread(), std::memory_order_relaxed);
   int count = 0;
   task* t = allocate_tasks(1, count);
   t->foreign = true;

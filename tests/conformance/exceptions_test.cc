@@ -14,6 +14,8 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/conformance/world.h"
 
@@ -83,6 +85,88 @@ WEFT_WORLD_TEST(Exceptions, InCatchBlockTheTaskMayWait) {
     EXPECT_EQ(h.join(), "one");
     EXPECT_STREQ(e.what(), "two");
   }
+}
+
+// `throw;` after the task has been parked, and perhaps moved, still means the exception at hand.
+WEFT_WORLD_TEST(Exceptions, RethrownAfterWaitingInTheCatchBlock) {
+  chan<int> gate(0);
+  std::vector<join_handle<int>> handles;
+  for (int i = 0; i < 50; ++i) {
+    handles.push_back(spawn([gate, i]() -> int {
+      try {
+        try {
+          throw i;
+        } catch (...) {
+          try {
+            throw std::to_string(i);
+          } catch (const std::string&) {
+            gate.recv();
+          }
+          this_task::yield();
+          throw;
+        }
+      } catch (int v) {
+        return v;
+      }
+    }));
+  }
+  for (int i = 0; i < 50; ++i) gate.send(i);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(handles[static_cast<size_t>(i)].join(), i);
+}
+
+// An exception_ptr made in a task may be rethrown on any thread while its task still handles it.
+WEFT_WORLD_TEST(Exceptions, RethrownOnOtherThreads) {
+  chan<std::exception_ptr> out(0);
+  chan<int> gate(0);
+  auto thrower = spawn([=] {
+    try {
+      throw std::runtime_error("travels");
+    } catch (const std::runtime_error& e) {
+      out.send(std::current_exception());
+      out.send(std::current_exception());
+      gate.recv();
+      return std::string(e.what());
+    }
+  });
+  auto what_of = [out] {
+    std::exception_ptr e = *out.recv();
+    try {
+      std::rethrow_exception(e);
+    } catch (const std::exception& x) {
+      return std::string(x.what());
+    }
+  };
+  std::string on_thread;
+  std::thread thread([&] { on_thread = what_of(); });
+  EXPECT_EQ(spawn(what_of).join(), "travels");
+  blocking([&] { thread.join(); });
+  EXPECT_EQ(on_thread, "travels");
+  gate.send(1);
+  EXPECT_EQ(thrower.join(), "travels");
+}
+
+// A destructor that waits while unwinding, and handles another exception meanwhile.
+WEFT_WORLD_TEST(Exceptions, HandledInADestructorThatWaits) {
+  struct waits {
+    chan<int> gate;
+    ~waits() {
+      try {
+        gate.recv();
+        throw std::logic_error("inner");
+      } catch (const std::logic_error&) {
+        gate.recv();
+      }
+    }
+  };
+  chan<int> gate(0);
+  auto h = spawn([gate] {
+    waits w{gate};
+    throw std::out_of_range("outer");
+  });
+  gate.send(1);
+  gate.send(2);
+  EXPECT_THROW(h.join(), std::out_of_range);
+  EXPECT_EQ(std::uncaught_exceptions(), 0);
 }
 
 WEFT_WORLD_TEST(Exceptions, ManyAtOnce) {

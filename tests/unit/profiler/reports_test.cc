@@ -1,10 +1,15 @@
 // What a process says on SIGQUIT, on an uncaught exception and on a fatal error. Each in a child
 // process.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include <weft/weft.h>
 
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "profiler/reports.h"
@@ -84,6 +89,92 @@ TEST_F(Reports, AnUncaughtExceptionShowsTheStackOfTheThrow) {
       ::testing::ExitedWithCode(2),
       "panic: first line\n\tsecond line \\(std::runtime_error\\)\n\ngoroutine "
       "(.|\n)*thrower_of_the_test");
+}
+
+struct says_goodbye {
+  ~says_goodbye() { base::write_stderr("unwound\n", 8); }
+};
+
+[[gnu::noinline]] void nested_thrower() {
+  says_goodbye local;
+  try {
+    throw std::out_of_range("the cause");
+  } catch (...) {
+    std::throw_with_nested(std::runtime_error("the effect"));
+  }
+}
+
+// One child for every value of WEFT_TRACEBACK.
+void panic_under(const char* level) {
+  ::setenv("WEFT_TRACEBACK", level, 1);
+  prof::install_reports();
+  run({.max_procs = 2}, [] {
+    start_one_waiter();
+    go([] { nested_thrower(); });
+    for (;;) this_task::sleep_for(std::chrono::seconds(1));
+  });
+}
+
+constexpr const char* nested_message =
+    "^panic: the effect \\(std::runtime_error\\)\n\tcaused by: the cause "
+    "\\(std::out_of_range\\)\n\n";
+
+// Matches a report that has every one of `parts` in this order and none of `absent`.
+class report_is {
+ public:
+  report_is(std::vector<std::string> parts, std::vector<std::string> absent)
+      : parts_(std::move(parts)), absent_(std::move(absent)) {}
+  bool operator()(const std::string& text) const {
+    size_t at = 0;
+    for (const std::string& part : parts_) {
+      at = text.find(part, at);
+      if (at == std::string::npos) return false;
+    }
+    for (const std::string& part : absent_) {
+      if (text.find(part) != std::string::npos) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::string> parts_, absent_;
+};
+
+TEST_F(Reports, APanicShowsNestedExceptionsAndNoDestructorHasRun) {
+  EXPECT_EXIT(panic_under("all"), ::testing::ExitedWithCode(2), nested_message);
+  EXPECT_EXIT(panic_under("all"), ::testing::ExitedWithCode(2),
+              ::testing::Truly(report_is({"nested_thrower", "waits_for_ever"}, {"unwound"})));
+}
+
+TEST_F(Reports, TracebackLevelsOfAPanic) {
+  EXPECT_EXIT(panic_under("none"), ::testing::ExitedWithCode(2),
+              ::testing::Truly(report_is({"the effect"}, {"goroutine"})));
+  EXPECT_EXIT(panic_under("single"), ::testing::ExitedWithCode(2),
+              ::testing::Truly(report_is({"nested_thrower"}, {"waits_for_ever"})));
+  EXPECT_EXIT(panic_under("1"), ::testing::ExitedWithCode(2),
+              ::testing::Truly(report_is({"nested_thrower", "waits_for_ever"}, {"weft::sched::"})));
+  EXPECT_EXIT(panic_under("system"), ::testing::ExitedWithCode(2),
+              ::testing::Truly(report_is({"nested_thrower", "weft::sched::park"}, {})));
+  EXPECT_EXIT(panic_under("crash"), ::testing::KilledBySignal(SIGABRT),
+              ::testing::Truly(report_is({"nested_thrower", "weft::sched::park"}, {})));
+  EXPECT_EXIT(panic_under("loud"), ::testing::ExitedWithCode(2),
+              ::testing::Truly(report_is(
+                  {"WEFT_TRACEBACK=loud ignored", "nested_thrower", "waits_for_ever"}, {})));
+}
+
+TEST_F(Reports, ADeadlockShowsAllTasksAlsoUnderSingle) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_TRACEBACK", "single", 1);
+        prof::install_reports();
+        run({.max_procs = 2}, [] {
+          start_one_waiter();
+          chan<int>{}.recv();
+        });
+      },
+      ::testing::ExitedWithCode(2),
+      "^fatal error: all tasks are asleep - deadlock!\n\ngoroutine 1 \\[chan receive \\(nil "
+      "chan\\)\\]:\n(.|\n)*waits_for_ever");
 }
 
 TEST_F(Reports, AFatalErrorShowsAllTasks) {
