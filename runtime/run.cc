@@ -14,6 +14,8 @@
 #include "base/futex.h"
 #include "base/options.h"
 #include "runtime/label_node.h"
+#include "scheduler/core_dump.h"
+#include "scheduler/debug_layout.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -78,6 +80,8 @@ void start_process_once() {
     });
     install_label_hooks();
     if (weft_wire_all != nullptr) weft_wire_all();
+    sched::keep_linked(weft_debug_layout_runtime);
+    sched::install_core_dump_handlers();  // last: who has a handler of their own is asked first
     return true;
   }();
   static_cast<void>(once);

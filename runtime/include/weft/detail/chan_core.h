@@ -70,6 +70,8 @@ class chan_core {
   waiter_list& senders() noexcept { return senders_; }
 
  private:
+  friend struct debug_offsets;
+
   chan_core(const element_ops& ops, size_t capacity, std::byte* buffer) noexcept
       : capacity_(capacity), ops_(ops), buffer_(buffer) {}
   ~chan_core() = default;

@@ -25,6 +25,7 @@ class small_lock {
 };
 
 class chan_core;
+struct debug_offsets;  // debug_layout.cc
 struct select_wait;
 
 // One task's place in one wait list. Lives on the waiting task's stack; all fields but `select` are
