@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -22,7 +23,8 @@ namespace {
 
 weft::mutex g_lock;
 weft::chan<int> g_never(0);
-std::atomic<bool> g_spin{true};
+std::atomic<bool> g_spinning{false};
+volatile int* volatile g_nowhere = nullptr;
 
 int parked_tasks() {
   int n = 0;
@@ -59,12 +61,21 @@ int parked_tasks() {
 
 [[gnu::noinline]] void die_in_a_task(const std::string& how) {
   if (how == "abort") std::abort();
-  if (how == "segv") *reinterpret_cast<volatile int*>(uintptr_t{8}) = 1;
+  if (how == "segv") *g_nowhere = 1;
   asm volatile("");
 }
 
 [[gnu::noinline]] void spin_in_a_task() {
-  while (g_spin.load(std::memory_order_relaxed)) asm volatile("");
+  for (;;) g_spinning.store(true, std::memory_order_relaxed);
+}
+
+[[gnu::noinline]] void burn_deep(std::clock_t until, int depth) {
+  if (depth > 0) {
+    burn_deep(until, depth - 1);
+    asm volatile("");  // no tail call
+  }
+  while (depth == 0 && std::clock() < until)
+    for (int i = 0; i < 10000; ++i) asm volatile("");
 }
 
 }  // namespace
@@ -109,13 +120,14 @@ int main(int argc, char** argv) {
 
     if (mode == "spin") {
       start("spinner", spin_in_a_task);
-      weft::this_task::yield();
+      while (!g_spinning.load()) weft::this_task::yield();
     }
     crowd_is_ready();
+    if (mode == "burn")
+      weft::spawn([] { burn_deep(std::clock() + 3 * CLOCKS_PER_SEC / 10, 20); }).join();
     if (mode == "abort" || mode == "segv")
       weft::spawn(weft::spawn_options{.name = "dying"}, [&] { die_in_a_task(mode); }).join();
-    std::fflush(stdout);
-    std::_Exit(0);
+    std::_Exit(0);  // the others wait for ever
     return 0;
   });
 }

@@ -14,7 +14,7 @@ weft_debug_layout_runtime (scheduler/debug_layout.cc, runtime/debug_layout.cc). 
 core file contains of parked tasks.
 """
 
-import bisect
+import array
 import contextlib
 import re
 import struct
@@ -101,9 +101,9 @@ class Runtime:
         self.reasons = self._enumerators("reason.")
         self.in_core = gdb.selected_inferior().connection is not None and \
             gdb.selected_inferior().connection.type == "core"
-        self.copies = self._read_copies()
+        self._copies = self._read_copies()
+        self._copy_of = None
         self._tasks = None
-        self._stacks = None
 
     def _read_table(self, address):
         layout = {}
@@ -121,9 +121,22 @@ class Runtime:
     def _read_copies(self):
         index = self.layout["core.index"]
         count = self.memory.number(index + self.layout["core_dump_index.copy_count"])
-        array = self.memory.number(index + self.layout["core_dump_index.copies"])
-        data = self.memory.read(array, count * COPY.size) if count and array else None
-        return {task: (sp, copy, size) for task, sp, copy, size in COPY.iter_unpack(data or b"")}
+        first = self.memory.number(index + self.layout["core_dump_index.copies"])
+        return self.memory.read(first, count * COPY.size) or b"" if count and first else b""
+
+    def copies(self):
+        """{task address: (sp, copy, size)} for the stacks that are in the core file as copies."""
+        if self._copy_of is None:
+            self._copy_of = {task: (sp, copy, size) for task, sp, copy, size in COPY.iter_unpack(self._copies)}
+        return self._copy_of
+
+    def copy_of(self, task):
+        """(copy, size) of the task's stack from its stack pointer up; (0, 0) if it was not copied."""
+        pattern = struct.pack("=QQ", task.address, task.sp)
+        at = self._copies.find(pattern)
+        while at >= 0 and at % COPY.size != 0:
+            at = self._copies.find(pattern, at + 1)
+        return COPY.unpack_from(self._copies, at)[2:] if at >= 0 else (0, 0)
 
     def now(self):
         """Nanoseconds of CLOCK_MONOTONIC, when the program was stopped or died."""
@@ -138,46 +151,59 @@ class Runtime:
             self._tasks = sorted(self._read_tasks(), key=lambda t: t.id)
         return self._tasks
 
-    def _read_tasks(self):
-        layout, read = self.layout, self.memory.read
+    def _chunks(self):
+        """(address, bytes) of each piece of the table of records."""
+        layout, number = self.layout, self.memory.number
         table = layout["tasks.table"]
-        chunks = self.memory.number(table + layout["task_table.chunks"])
-        count = self.memory.number(self.memory.number(table + layout["task_table.chunk_count"]))
-        records = self.memory.number(table + layout["task_table.chunk_records"])
-        size = layout["task.size"]
-        at = {name[5:]: offset for name, offset in layout.items() if name.startswith("task.")}
-        free = layout["status.free"]
-        for chunk in struct.unpack(f"={count}Q", read(chunks, 8 * count) or bytes(8 * count)):
-            data = read(chunk, size * records)
-            if data is None:
-                continue
-            for base in range(0, len(data), size):
-                word = int.from_bytes(data[base + at["state"]:base + at["state"] + 4], "little")
-                if word & 0xff == free:
-                    continue
+        first = number(table + layout["task_table.chunks"])
+        count = number(number(table + layout["task_table.chunk_count"]))
+        size = layout["task.size"] * number(table + layout["task_table.chunk_records"])
+        for chunk in array.array("Q", self.memory.read(first, 8 * count) or b""):
+            data = self.memory.read(chunk, size)
+            if data is not None:
+                yield chunk, data
 
-                def field(name):
-                    start = base + at[name]
-                    return int.from_bytes(data[start:start + 8], "little")
-                t = Task()
-                t.address = chunk + base
-                t.status = self.statuses.get(word & 0xff, f"status {word & 0xff}")
-                t.reason = self.reasons.get(word >> 8 & 0xff, f"reason {word >> 8 & 0xff}")
-                t.id, t.parent_id, t.created_by = field("id"), field("parent_id"), field("created_by")
-                t.since_ns, t.waits_on, t.stack = field("since_ns"), field("waits_on"), field("stk")
-                t.name = self.memory.text(field("name"))
-                start = base + at["ctx"] + layout["context.sp"]
-                t.sp = int.from_bytes(data[start:start + 8], "little")
-                t.foreign, t.system = bool(data[base + at["foreign"]]), bool(data[base + at["system"]])
-                t.locked_to_thread = bool(data[base + at["locked_to_thread"]])
-                t.own_thread, t.body = field("own_thread"), field("body")
-                t.record = data[base:base + size]
-                yield t
+    def _read_tasks(self):
+        size = self.layout["task.size"]
+        for chunk, data in self._chunks():
+            for base in range(0, len(data), size):
+                task = self._parsed(chunk + base, data[base:base + size])
+                if task is not None:
+                    yield task
+
+    def _parsed(self, address, record):
+        at = self.layout
+
+        def field(name, size=8):
+            return int.from_bytes(record[at[name]:at[name] + size], "little")
+        word = field("task.state", 4)
+        if word & 0xff == at["status.free"]:
+            return None
+        t = Task()
+        t.address = address
+        t.record = record
+        t.status = self.statuses.get(word & 0xff, f"status {word & 0xff}")
+        t.reason = self.reasons.get(word >> 8 & 0xff, f"reason {word >> 8 & 0xff}")
+        t.id, t.parent_id, t.created_by = field("task.id"), field("task.parent_id"), field("task.created_by")
+        t.since_ns, t.waits_on, t.stack = field("task.since_ns"), field("task.waits_on"), field("task.stk")
+        name = field("task.name")
+        t.name = self.memory.text(name) if name else ""
+        sp = at["task.ctx"] + at["context.sp"]
+        t.sp = int.from_bytes(record[sp:sp + 8], "little")
+        t.foreign, t.system = bool(field("task.foreign", 1)), bool(field("task.system", 1))
+        t.locked_to_thread = bool(field("task.locked_to_thread", 1))
+        t.own_thread, t.body = field("task.own_thread"), field("task.body")
+        return t
 
     def task(self, number):
-        for t in self.tasks():
-            if t.id == number:
-                return t
+        """By id. Does not make objects of the others: there may be a million."""
+        size, words = self.layout["task.size"], self.layout["task.size"] // 8
+        for chunk, data in self._chunks():
+            ids = array.array("Q", data)[self.layout["task.id"] // 8::words]
+            for i, found in enumerate(ids) if number in ids else ():
+                task = self._parsed(chunk + i * size, data[i * size:(i + 1) * size]) if found == number else None
+                if task is not None:
+                    return task
         raise gdb.GdbError(f"no task {number} (weft tasks lists them)")
 
     def users_tasks(self):
@@ -208,8 +234,7 @@ class Runtime:
 
     def saved_frame(self, task):
         """Where the task's stack pointer points now: into its stack or into the copy of its end."""
-        sp, copy, _ = self.copies.get(task.address, (0, 0, 0))
-        return copy if sp == task.sp and copy else task.sp
+        return self.copy_of(task)[0] or task.sp
 
     def saved_registers(self, task):
         frame = self.saved_frame(task)
@@ -222,12 +247,12 @@ class Runtime:
         return registers
 
     def live_stack(self, task):
-        """(address, bytes) from the stack pointer up, at most 1 MiB; addresses as they were in the process."""
-        sp, copy, size = self.copies.get(task.address, (0, 0, 0))
-        if copy and sp == task.sp:
-            return copy, self.memory.read(copy, size) or b""
+        """The bytes from the stack pointer up, at most 1 MiB."""
+        copy, size = self.copy_of(task)
+        if copy:
+            return self.memory.read(copy, size) or b""
         if not task.stack:
-            return 0, b""
+            return b""
         low, high = self.stack_bounds(task)
         if task.status in EXECUTING:
             thread = self.thread_of(task)
@@ -237,26 +262,15 @@ class Runtime:
         else:
             low = task.sp
         size = min(high - low, 1 << 20)
-        return low, (self.memory.read(low, size) if size > 0 else None) or b""
+        return (self.memory.read(low, size) if size > 0 else None) or b""
 
     def stack_bounds(self, task):
         at = self.memory.number
         return at(task.stack + self.layout["stack.lo"]), at(task.stack + self.layout["stack.hi"])
 
-    def original_address(self, address):
-        """An address inside a copied stack end, as it was in the process; others unchanged."""
-        if self._stacks is None:
-            self._stacks = sorted((copy, size, sp) for sp, copy, size in self.copies.values())
-        i = bisect.bisect_right(self._stacks, (address, 1 << 63, 0)) - 1
-        if i >= 0:
-            copy, size, sp = self._stacks[i]
-            if address < copy + size:
-                return address - copy + sp
-        return address
-
     def read_anywhere(self, address, size):
         """As memory.read, but finds what lies in copied stack ends too."""
-        for sp, copy, length in self.copies.values():
+        for sp, copy, length in self.copies().values():
             if sp <= address < sp + length:
                 return self.memory.read(copy + address - sp, size)
         return self.memory.read(address, size)
@@ -265,8 +279,8 @@ class Runtime:
         """The task whose stack contains the address."""
         for t in self.tasks():
             if t.stack:
-                sp, _, size = self.copies.get(t.address, (0, 0, 0))
-                low, high = (sp, sp + size) if size else self.stack_bounds(t)
+                size = self.copy_of(t)[1]
+                low, high = (t.sp, t.sp + size) if size else self.stack_bounds(t)
                 if low <= address < high:
                     return t
         return None
@@ -361,18 +375,20 @@ def standing_in(registers):
         gdb.invalidate_cached_frames()
 
 
-def renumbered(text, first):
-    """A backtrace without its first frames, counted from 0."""
-    start = re.search(rf"^#{first}\b", text, re.MULTILINE)
-    if start is None:
-        return ""
-    def shift(match):
-        return f"#{int(match.group(1)) - first}".ljust(len(match.group()))
-    return re.sub(r"^#(\d+) *", shift, text[start.start():], flags=re.MULTILINE)
+def frames_from(text, first):
+    """gdb's output without what it says of frames before that one."""
+    lines, keep = [], True
+    for line in text.splitlines(keepends=True):
+        match = re.match(r"#(\d+)\b", line)
+        if match is not None:
+            keep = int(match.group(1)) >= first
+        if keep:
+            lines.append(line)
+    return "".join(lines)
 
 
 def with_task(runtime, task, command):
-    """What gdb prints for the command when it looks at the task; for `bt`, frames are counted from 0."""
+    """What gdb prints for the command when it looks at the task."""
     if task.status in EXECUTING:
         thread = runtime.thread_of(task)
         if thread is None:
@@ -393,14 +409,11 @@ def with_task(runtime, task, command):
     if gdb.selected_thread() is None:
         return "the program is not running\n"
     with selected(gdb.selected_thread()), standing_in(registers) as first:
-        is_backtrace = re.match(r"(bt|backtrace|where)\b", command)
-        if not is_backtrace:
-            frame = gdb.newest_frame()
-            for _ in range(first):
-                frame = frame.older()
-            frame.select()
-        text = gdb.execute(command, to_string=True)
-        return renumbered(text, first) if is_backtrace else text
+        frame = gdb.newest_frame()
+        for _ in range(first):
+            frame = frame.older()
+        frame.select()
+        return frames_from(gdb.execute(command, to_string=True), first)
 
 
 # ---- code and data addresses in words
@@ -521,7 +534,8 @@ whose state contains it ("running", "runnable", "syscall", "waiting", "chan rece
 class BacktraceCommand(gdb.Command):
     """Backtrace of a task: weft bt ID|all [ARGUMENTS OF bt]
 
-In a core file too. Variables of a task whose stack is in the core as a copy show addresses inside the copy."""
+In a core file too. Frames of a task that does not execute are numbered from 1, because frame 0 is that of the
+thread which stands in for it; `weft task ID frame N` takes these numbers."""
 
     def __init__(self):
         super().__init__("weft bt", gdb.COMMAND_STACK)
@@ -542,7 +556,7 @@ In a core file too. Variables of a task whose stack is in the core as a copy sho
 class TaskCommand(gdb.Command):
     """Run a gdb command as if the task were the selected thread: weft task ID COMMAND
 
-Frames that do not execute begin at frame 1, the task's innermost: weft task 7 frame function worker"""
+For instance: weft task 7 frame 4, weft task 7 frame apply all -q info locals"""
 
     def __init__(self):
         super().__init__("weft task", gdb.COMMAND_STACK)
@@ -593,13 +607,13 @@ stacks or records refer to it: whoever holds a lock or was asked to finish somet
         by_address = {t.address: t for t in runtime.tasks()}
         for address, how in same.items():
             other = by_address.get(address)
-            if other is not None and other is not task:
+            if other is not None and address != task.address:
                 gdb.write(f"  also waits: {title(other)} [{how}]\n")
         pattern = struct.pack("=Q", target)
         for other in runtime.tasks():
-            if other is task or other.address in same:
+            if other.address == task.address or other.address in same:
                 continue
-            _, data = runtime.live_stack(other)
+            data = runtime.live_stack(other)
             if pattern in data:
                 gdb.write(f"  refers to it from its stack: {title(other)} [{other.state}]\n")
             elif pattern in other.record and other.waits_on != target:
