@@ -152,13 +152,6 @@ void include_executing(const task& t) noexcept {
     ++g_core_dump.in_place;
 }
 
-void exclude_executing(const task& t) noexcept {
-  bounds b;
-  if (t.foreign || !stack_bounds(t, b)) return;
-  uintptr_t low = resident_floor(b);
-  ::madvise(reinterpret_cast<void*>(low), page_ceil(b.hi) - low, MADV_DONTDUMP);
-}
-
 void for_each_executing(void (*f)(const task&)) noexcept {
   const size_t records = task_record_count();
   for (size_t i = 0; i < records; ++i) {
@@ -170,14 +163,12 @@ void for_each_executing(void (*f)(const task&)) noexcept {
 // Room for copies: one mapping for the bytes, one for the index.
 class copy_area {
  public:
-  void open(size_t tasks) noexcept {
-    index_bytes_ = page_ceil(tasks * sizeof(stack_copy));
-    data_bytes_ = page_ceil(g_core_dump_limits.max_copied_bytes);
-    index_ = map(index_bytes_);
-    data_ = map(data_bytes_);
-    used_ = 0;
+  explicit copy_area(size_t tasks) noexcept
+      : index_bytes_(page_ceil(tasks * sizeof(stack_copy))),
+        data_bytes_(page_ceil(g_core_dump_limits.max_copied_bytes)),
+        index_(map(index_bytes_)),
+        data_(map(data_bytes_)) {
     g_core_dump.copies = reinterpret_cast<stack_copy*>(index_);
-    g_core_dump.copy_count = 0;
   }
 
   void add(const task& t, uintptr_t sp, uintptr_t hi) noexcept {
@@ -199,13 +190,6 @@ class copy_area {
   void trim() noexcept {
     size_t kept = page_ceil(used_);
     if (data_ != nullptr && kept < data_bytes_) ::munmap(data_ + kept, data_bytes_ - kept);
-    data_bytes_ = kept;
-  }
-
-  void close() noexcept {
-    if (index_ != nullptr) ::munmap(index_, index_bytes_);
-    if (data_ != nullptr && data_bytes_ != 0) ::munmap(data_, data_bytes_);
-    *this = copy_area{};
   }
 
  private:
@@ -223,13 +207,12 @@ class copy_area {
       if (words[i] - sp < size) words[i] += delta;
   }
 
-  char* index_ = nullptr;
-  char* data_ = nullptr;
-  size_t index_bytes_ = 0;
-  size_t data_bytes_ = 0;
+  const size_t index_bytes_;
+  const size_t data_bytes_;
+  char* const index_;
+  char* const data_;
   size_t used_ = 0;  // a multiple of 16, so that copies are aligned as stacks are
 };
-copy_area g_copies;
 
 // A quarter of what the process may still map, so that a report after this has room too.
 size_t range_budget() noexcept {
@@ -239,11 +222,10 @@ size_t range_budget() noexcept {
   return by_limit < g_core_dump_limits.max_ranges ? by_limit : g_core_dump_limits.max_ranges;
 }
 
-enum class claims : uint8_t { keep, release };
-
-void include_parked_stacks(size_t budget, claims c) noexcept {
+void include_parked_stacks() noexcept {
+  const size_t budget = range_budget();
   const size_t records = task_record_count();
-  g_copies.open(records);
+  copy_area copies(records);
   size_t ranges = 0;
   for (size_t i = 0; i < records; ++i) {
     task& t = task_record(i);
@@ -265,11 +247,10 @@ void include_parked_stacks(size_t budget, claims c) noexcept {
       ++ranges;
       ++g_core_dump.in_place;
     } else {
-      g_copies.add(t, sp, b.hi);
+      copies.add(t, sp, b.hi);
     }
-    if (c == claims::release) unclaim(t);
   }
-  g_copies.trim();
+  copies.trim();
 }
 
 // Only one thread prepares. Another that crashes meanwhile waits for it, because its signal would
@@ -331,7 +312,7 @@ void prepare_core_dump() noexcept {
     g_core_dump.in_place = 0;
     g_core_dump.prepared_ns = static_cast<uint64_t>(base::now_ns());
     include_executing_stacks_in_core();
-    include_parked_stacks(range_budget(), claims::keep);
+    include_parked_stacks();
   }
   g_prepared.store(true, std::memory_order_release);
 }
@@ -356,21 +337,3 @@ void install_core_dump_handlers() noexcept {
 }
 
 }  // namespace weft::sched
-
-// For the debugger, which calls them in a stopped process around generate-core-file. Parked stacks
-// are copied only: the process goes on, and shall not keep thousands of mappings.
-extern "C" [[gnu::used, gnu::retain]] void weft_debug_begin_core() noexcept {
-  using namespace weft::sched;
-  if (g_core_dump.prepared_ns != 0) return;
-  g_core_dump.prepared_ns = static_cast<uint64_t>(weft::base::now_ns());
-  for_each_executing([](const task& t) { include_executing(t); });
-  include_parked_stacks(0, claims::release);
-}
-
-extern "C" [[gnu::used, gnu::retain]] void weft_debug_end_core() noexcept {
-  using namespace weft::sched;
-  if (g_preparing_tid.load() != 0) return;
-  for_each_executing([](const task& t) { exclude_executing(t); });
-  g_copies.close();
-  g_core_dump = core_dump_index{};
-}

@@ -79,6 +79,7 @@ extern "C" [[gnu::used, gnu::retain]] constexpr debug_layout_entry weft_debug_la
 
     FIELD(stack, lo),
     FIELD(stack, hi),
+    {"stack.size", sizeof(stack)},
 
     FIELD(thread, p),
     FIELD(thread, current),

@@ -246,23 +246,24 @@ class Runtime:
                 registers[register] = frame + offset if moved else self.memory.number(frame + offset)
         return registers
 
-    def live_stack(self, task):
-        """The bytes from the stack pointer up, at most 1 MiB."""
+    def live_stack(self, task, limit=1 << 20):
+        """(address, bytes) from the stack pointer up to the stack's header and with it."""
         copy, size = self.copy_of(task)
         if copy:
-            return self.memory.read(copy, size) or b""
-        if not task.stack:
-            return b""
-        low, high = self.stack_bounds(task)
-        if task.status in EXECUTING:
-            thread = self.thread_of(task)
-            with selected(thread):
-                low_register = stack_pointer() if thread else high
-            low = low_register if low <= low_register < high else high
-        else:
-            low = task.sp
-        size = min(high - low, 1 << 20)
-        return (self.memory.read(low, size) if size > 0 else None) or b""
+            return copy, self.memory.read(copy, size) or b""
+        low = high = 0
+        if task.stack:
+            low, high = self.stack_bounds(task)
+            sp = task.sp
+            if task.status in EXECUTING:
+                thread = self.thread_of(task)
+                with selected(thread):
+                    sp = stack_pointer() - 128 if thread else 0  # with the red zone
+            if not low <= sp < high:
+                return 0, b""
+            low, high = sp, max(high, task.stack + self.layout["stack.size"])
+        size = min(high - low, limit)
+        return low, (self.memory.read(low, size) if size > 0 else None) or b""
 
     def stack_bounds(self, task):
         at = self.memory.number
@@ -613,7 +614,7 @@ stacks or records refer to it: whoever holds a lock or was asked to finish somet
         for other in runtime.tasks():
             if other.address == task.address or other.address in same:
                 continue
-            data = runtime.live_stack(other)
+            _, data = runtime.live_stack(other)
             if pattern in data:
                 gdb.write(f"  refers to it from its stack: {title(other)} [{other.state}]\n")
             elif pattern in other.record and other.waits_on != target:
@@ -703,18 +704,41 @@ generate-core-file alone leaves them out, as the kernel would."""
         super().__init__("weft gcore", gdb.COMMAND_DATA)
 
     def invoke(self, argument, from_tty):
-        if Runtime().in_core:
+        runtime = Runtime()
+        if runtime.in_core:
             raise gdb.GdbError("this is a core file already")
-        locking = gdb.parameter("scheduler-locking")
-        gdb.execute("set scheduler-locking on")
-        try:
-            gdb.execute("call (void)weft_debug_begin_core()")
-            try:
-                gdb.execute(f"generate-core-file {argument}")
-            finally:
-                gdb.execute("call (void)weft_debug_end_core()")
-        finally:
-            gdb.execute(f"set scheduler-locking {locking}")
+        file = argument.strip() or f"core.{gdb.selected_inferior().pid}"
+        gdb.execute(f"generate-core-file {file}", to_string=True)
+        pieces = [piece for task in runtime.tasks() if task.stack for piece in [runtime.live_stack(task, 1 << 30)]
+                  if piece[1]]
+        append_to_core(file, pieces)
+        gdb.write(f"Saved {file} with the stacks of {len(pieces)} tasks\n")
+
+
+def append_to_core(file, pieces):
+    """Adds [(address, bytes)] to an ELF core file as segments: behind its end, and a new table of segments last.
+
+The program itself does nothing for it, because a call into it would have to write registers."""
+    with open(file, "r+b") as core:
+        header = bytearray(core.read(64))
+        table, = struct.unpack_from("=Q", header, 32)
+        entry_size, count = struct.unpack_from("=HH", header, 54)
+        most = 0xffff - 1 - count  # more would need another way of counting (PN_XNUM)
+        if len(pieces) > most:
+            gdb.write(f"only {most} of {len(pieces)} stacks fit\n")
+            pieces = pieces[:most]
+        core.seek(table)
+        segments = core.read(entry_size * count)
+        end = core.seek(0, 2)
+        for address, data in pieces:
+            segments += struct.pack("=IIQQQQQQ", 1, 6, end, address, 0, len(data), len(data), 1)
+            core.write(data)
+            end += len(data)
+        core.write(segments)
+        struct.pack_into("=Q", header, 32, end)
+        struct.pack_into("=H", header, 56, count + len(pieces))
+        core.seek(0)
+        core.write(header)
 
 
 def number_of(text):
