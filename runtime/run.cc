@@ -11,7 +11,9 @@
 #include "runtime/label_node.h"
 #include "runtime/panic.h"
 #include "runtime/task_locals.h"
+#include "scheduler/core_dump.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/debug_layout.h"
 #include "scheduler/fault.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
@@ -41,6 +43,8 @@ void start_process_once() {
     install_task_hooks();
     if (weft_wire_all != nullptr) weft_wire_all();
     sched::install_fault_handlers();
+    sched::keep_linked(weft_debug_layout_runtime);
+    sched::install_core_dump_handlers();  // last: who has a handler of their own is asked first
     return true;
   }();
   static_cast<void>(once);

@@ -43,6 +43,11 @@ void restore_globals(const context& of, const thread_globals& g) noexcept {
 
 namespace bc = boost::context::detail;
 
+extern "C" [[gnu::used, gnu::visibility("hidden")]] void weft_boost_entry(bc::transfer_t from) {
+  *static_cast<void**>(from.data) = from.fctx;
+  weft_task_main();
+}
+
 namespace {
 
 // jump_fcontext hands the context that was left to the one that continues, which stores it.
@@ -50,10 +55,27 @@ void store_left_context(const bc::transfer_t& from) noexcept {
   *static_cast<void**>(from.data) = from.fctx;
 }
 
-void boost_entry(bc::transfer_t from) {
-  store_left_context(from);
-  weft_task_main();
-}
+#if defined(__x86_64__)
+// Boost's code has no unwind information and would end every backtrace in a bogus frame. This is
+// its first caller with some: an undefined rip and a zero rbp say that nothing comes before.
+asm(R"(
+    .text
+    .p2align 4
+    .type weft_context_entry, @function
+weft_context_entry:
+    .cfi_startproc
+    .cfi_undefined %rip
+    xorl %ebp, %ebp
+    subq $8, %rsp
+    call weft_boost_entry
+    hlt
+    .cfi_endproc
+    .size weft_context_entry, .-weft_context_entry
+)");
+extern "C" [[gnu::visibility("hidden")]] void weft_context_entry(bc::transfer_t from);
+#else
+void weft_context_entry(bc::transfer_t from) { weft_boost_entry(from); }
+#endif
 
 void raw_switch(void** save_sp, void* to_sp) noexcept {
   store_left_context(bc::jump_fcontext(to_sp, save_sp));
@@ -61,7 +83,7 @@ void raw_switch(void** save_sp, void* to_sp) noexcept {
 
 void* raw_make(void* bottom, void* top) noexcept {
   size_t size = static_cast<size_t>(static_cast<char*>(top) - static_cast<char*>(bottom));
-  return bc::make_fcontext(top, size, boost_entry);
+  return bc::make_fcontext(top, size, weft_context_entry);
 }
 
 }  // namespace

@@ -89,6 +89,8 @@ void free_tasks(task* first) noexcept {
   g_free = first;
 }
 
+const task_table g_task_table{g_chunks, &g_chunk_count, chunk_records};
+
 size_t task_record_count() noexcept {
   return g_chunk_count.load(std::memory_order_acquire) * chunk_records;
 }

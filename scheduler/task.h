@@ -144,4 +144,12 @@ void free_tasks(task* first) noexcept;
 size_t task_record_count() noexcept;
 task& task_record(size_t index) noexcept;
 
+// Where the records are, for debuggers.
+struct task_table {
+  const std::atomic<task*>* chunks;
+  const std::atomic<size_t>* chunk_count;
+  size_t chunk_records;
+};
+extern const task_table g_task_table;
+
 }  // namespace weft::sched

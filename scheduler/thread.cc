@@ -197,6 +197,8 @@ void for_each_thread(void (*f)(thread*, void*), void* arg) noexcept {
   for (thread* th = g_threads; th != nullptr; th = th->all_next) f(th, arg);
 }
 
+thread* const* const g_thread_list = &g_threads;
+
 int thread_count() noexcept { return g_thread_count.load(std::memory_order_relaxed); }
 uint64_t threads_created() noexcept { return g_threads_created.load(std::memory_order_relaxed); }
 

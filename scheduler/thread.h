@@ -94,7 +94,8 @@ void recycle_thread_record(thread* th) noexcept;
 void register_thread(thread* t) noexcept;
 void unregister_thread(thread* t) noexcept;
 void for_each_thread(void (*f)(thread*, void*), void* arg) noexcept;
-int thread_count() noexcept;          // alive and known
-uint64_t threads_created() noexcept;  // ever started by the runtime
+extern thread* const* const g_thread_list;  // where the registry's first entry is, for debuggers
+int thread_count() noexcept;                // alive and known
+uint64_t threads_created() noexcept;        // ever started by the runtime
 
 }  // namespace weft::sched

@@ -70,6 +70,8 @@ class mutex {
 
  private:
   friend class shared_mutex;
+  friend struct detail::debug_offsets;
+
   static constexpr int32_t locked_bit = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8;
 
   void lock_slow();

@@ -40,6 +40,8 @@ class wait_group {
   }
 
  private:
+  friend struct detail::debug_offsets;
+
   detail::small_lock lock_;
   int64_t count_ = 0;
   detail::waiter_list waiters_;

@@ -90,6 +90,8 @@ class chan_core {
   bool discard_locked() noexcept;
 
  private:
+  friend struct debug_offsets;
+
   chan_core(const element_ops& ops, size_t capacity, std::byte* buffer) noexcept
       : capacity_(capacity), ops_(ops), buffer_(buffer) {}
   ~chan_core() = default;

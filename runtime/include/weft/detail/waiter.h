@@ -29,6 +29,7 @@ class small_lock {
 };
 
 class chan_core;
+struct debug_offsets;  // debug_layout.cc
 struct select_wait;
 struct wait_limit;
 
