@@ -9,6 +9,8 @@
 #include <weft/mutex.h>
 #include <weft/run.h>
 #include <weft/select.h>
+#include <weft/select_set.h>
 #include <weft/task.h>
+#include <weft/task_group.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>
