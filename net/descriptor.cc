@@ -132,6 +132,7 @@ result<descriptor*> descriptor::open(int fd, const options& o) noexcept {
   d->word_[0].store(top | idle_word, std::memory_order_relaxed);
   d->word_[1].store(top | (o.writable_at_start ? ready_word : idle_word),
                     std::memory_order_relaxed);
+  d->hang_up_watch_.store(top, std::memory_order_relaxed);
   // [ord desc.state] release: whoever enters sees the fields above
   d->state_.store(0, std::memory_order_release);
   // [ord desc.life] The tag travels through the kernel; this store publishes the record to
@@ -267,6 +268,10 @@ bool descriptor::close() noexcept {
   const uint64_t g = generation();
   kick(direction::in, g);
   kick(direction::out, g);
+  if (starter* watch = take_watch(g)) {
+    sched::critical c;
+    sched::start_task(watch->start, watch->arg, watch->created_by);
+  }
   drop_user(0);
   return true;
 }
@@ -406,6 +411,29 @@ bool descriptor::arm(starter* s) noexcept {
   return true;
 }
 
+// As with a word: whoever exchanges the starter out of it owns it, and only in the life that it was
+// put there for. The fact is stored before the watch is taken, and looked at after it is set [D3].
+bool descriptor::watch_hang_up(starter* s) noexcept {
+  hang_up_watch_.store(generation() << generation_shift | reinterpret_cast<uintptr_t>(s),
+                       std::memory_order_seq_cst);
+  const bool over = hung_up() || (state_.load(std::memory_order_seq_cst) & closed_bit) != 0;
+  return !over || !unwatch_hang_up(s);
+}
+
+bool descriptor::unwatch_hang_up(starter* s) noexcept {
+  uint64_t w = hang_up_watch_.load(std::memory_order_seq_cst);
+  return payload(w) == reinterpret_cast<uintptr_t>(s) &&
+         hang_up_watch_.compare_exchange_strong(w, with_payload(w, 0), std::memory_order_seq_cst);
+}
+
+starter* descriptor::take_watch(uint64_t generation) noexcept {
+  uint64_t w = hang_up_watch_.load(std::memory_order_seq_cst);
+  if (w >> generation_shift != generation || payload(w) == 0 ||
+      !hang_up_watch_.compare_exchange_strong(w, with_payload(w, 0), std::memory_order_seq_cst))
+    return nullptr;
+  return reinterpret_cast<starter*>(payload(w));
+}
+
 uint64_t descriptor::take_waiter(direction d, uint64_t generation, bool becomes_ready) noexcept {
   std::atomic<uint64_t>& word = word_[index(d)];
   uint64_t w = word.load(std::memory_order_seq_cst);
@@ -509,7 +537,11 @@ void descriptor::deliver(uint64_t tag, uint32_t events, sched::task_list& out) n
   const bool merged = self->merged_.load(std::memory_order_relaxed);
   if (merged) self->events_.fetch_or(events, std::memory_order_acq_rel);
   // Stale marks of a race with the next life cost that one a failed recv, no more.
-  if ((events & hang_up_events) != 0) self->hung_up_.store(true, std::memory_order_release);
+  if ((events & hang_up_events) != 0) {
+    self->hung_up_.store(true, std::memory_order_seq_cst);
+    if (starter* s = self->take_watch(generation))
+      out.push_back(sched::make_starter_task(s->start, s->arg, s->created_by));
+  }
   for (direction d : {direction::in, direction::out}) {
     const uint32_t mine = d == direction::in ? (merged ? ~uint32_t{0} : in_events)
                                              : (merged ? uint32_t{0} : out_events);

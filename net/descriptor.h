@@ -91,7 +91,7 @@ class alignas(64) descriptor {
 
   // The peer has closed its side, reset, or an error is pending: reads are to be tried until they
   // say so.
-  bool hung_up() const noexcept { return hung_up_.load(std::memory_order_acquire); }
+  bool hung_up() const noexcept { return hung_up_.load(std::memory_order_seq_cst); }
 
   // merged only: the events that arrived since the last call.
   uint32_t take_events() noexcept { return events_.exchange(0, std::memory_order_acq_rel); }
@@ -106,6 +106,12 @@ class alignas(64) descriptor {
   // deadline has passed: exactly once. False if one of these holds already; then the caller goes on
   // itself. After true the descriptor may be gone: whatever `s` stands for belongs to the new task.
   bool arm(starter* s) noexcept;
+
+  // Has `s` started in a new task once the peer has hung up or the descriptor is closed. False if
+  // that is so already. One at a time, taken back before the handle ends.
+  bool watch_hang_up(starter* s) noexcept;
+  // Takes it back. False if it was started: it belongs to its task.
+  bool unwatch_hang_up(starter* s) noexcept;
 
   // Ends a wait or starts an armed starter without a reason: whoever it is looks at the facts
   // again.
@@ -172,6 +178,7 @@ class alignas(64) descriptor {
   // Takes the waiter of one direction, if any, leaving `ready` or `idle`. The winner must run it.
   uint64_t take_waiter(direction d, uint64_t generation, bool becomes_ready) noexcept;
   void kick(direction d, uint64_t generation) noexcept;
+  starter* take_watch(uint64_t generation) noexcept;
   void kick_inside(direction d, uint64_t generation) noexcept;
   uint64_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
 
@@ -184,7 +191,8 @@ class alignas(64) descriptor {
 
   std::atomic<uint64_t> state_{0};
   std::atomic<uint64_t> word_[2] = {idle_word, idle_word};
-  std::atomic<uint64_t> generation_{0};  // 16 bits; changes only while closed and without users
+  std::atomic<uint64_t> hang_up_watch_{0};  // generation and starter, as in word_; 0: none
+  std::atomic<uint64_t> generation_{0};     // 16 bits; changes only while closed and without users
   std::atomic<int64_t> deadline_[2] = {no_deadline, no_deadline};
   std::atomic<int> fd_{-1};
   std::atomic<uint32_t> events_{0};
