@@ -33,6 +33,11 @@
 //            what the deadlines are now and links itself anew. A stale expiry cannot do harm:
 //            expire() exchanges the very value that it found passed for `expired`, and fails if it
 //            was moved.
+// Contexts   Cancelling one is a third such fact, stored before a kick by a listener that stays for
+//            the length of one wait(). No request of a wait lives in the kernel, with either
+//            poller: a standing registration reports edges, and the operation itself never blocks.
+//            So there is nothing to cancel there, and no buffer that a completion could still write
+//            to.
 // Not done   Consuming readiness after the operation: an edge between the two would be lost or need
 // a tick
 //            count as in tokio. A waiter that trusts its waker's reason: every wake is a hint, and
@@ -127,6 +132,7 @@ result<descriptor*> descriptor::open(int fd, const options& o) noexcept {
   d->word_[0].store(top | idle_word, std::memory_order_relaxed);
   d->word_[1].store(top | (o.writable_at_start ? ready_word : idle_word),
                     std::memory_order_relaxed);
+  d->hang_up_watch_.store(top, std::memory_order_relaxed);
   // [ord desc.state] release: whoever enters sees the fields above
   d->state_.store(0, std::memory_order_release);
   // [ord desc.life] The tag travels through the kernel; this store publishes the record to
@@ -157,11 +163,11 @@ error_code descriptor::enter() noexcept {
 
 void descriptor::leave() noexcept { drop_user(0); }
 
-error_code descriptor::enter(direction d) noexcept {
+error_code descriptor::enter(direction d, detail::cancel_source* stop) noexcept {
   uint64_t s = state_.load(std::memory_order_relaxed);
   for (;;) {
     if ((s & closed_bit) != 0) return errc::closed;
-    if ((s & lock_bit[index(d)]) != 0) return enter_slow(d);
+    if ((s & lock_bit[index(d)]) != 0) return enter_slow(d, stop);
     // [ord desc.state] acquire: what the last holder of this direction did
     if (state_.compare_exchange_weak(s, (s | lock_bit[index(d)]) + users_one,
                                      std::memory_order_acquire, std::memory_order_relaxed))
@@ -169,7 +175,7 @@ error_code descriptor::enter(direction d) noexcept {
   }
 }
 
-error_code descriptor::enter_slow(direction d) noexcept {
+error_code descriptor::enter_slow(direction d, detail::cancel_source* stop) noexcept {
   const uint64_t lock = lock_bit[index(d)], queue = queue_bit[index(d)];
   sched::enter();
   queue_lock_.lock();
@@ -193,8 +199,17 @@ error_code descriptor::enter_slow(direction d) noexcept {
                                                          std::memory_order_relaxed))
       break;
   }
-  lock_queue_[index(d)].push_back(sched::current_task());
-  sched::park_unlock(sched::wait_reason::io_wait, this, queue_lock_);
+  detail::waiter me;
+  me.task = sched::current_task();
+  detail::waiter_list& waiters = lock_queue_[index(d)];
+  waiters.push_back(&me);
+  if (!detail::wait_until(me, stop, sched::wait_reason::io_wait, this, queue_lock_)) {
+    if (me.queued) waiters.erase(&me);
+    if (waiters.empty()) state_.fetch_and(~queue, std::memory_order_relaxed);
+    queue_lock_.unlock();
+    sched::leave();
+    return errc::canceled;
+  }
   sched::leave();
   // The direction and a use came with the wake-up.
   if ((state_.load(std::memory_order_acquire) & closed_bit) == 0) return {};
@@ -214,12 +229,14 @@ void descriptor::leave(direction d) noexcept {
 void descriptor::hand_over(direction d) noexcept {
   sched::enter();
   queue_lock_.lock();
-  sched::task* t = lock_queue_[index(d)].pop_front();
+  detail::waiter* w = detail::pop_claimable(lock_queue_[index(d)]);
   if (lock_queue_[index(d)].empty())
     state_.fetch_and(~queue_bit[index(d)], std::memory_order_relaxed);
   queue_lock_.unlock();
-  sched::ready(t, false);  // [ord desc.state] the task's state door publishes what was done here
+  // [ord desc.state] the task's state door publishes what was done here
+  if (w != nullptr) sched::ready(w->task, false);
   sched::leave();
+  if (w == nullptr) drop_user(lock_bit[index(d)]);  // all of them were cancelled
 }
 
 // Ends a use and clears `bits`, the lock of its direction.
@@ -251,6 +268,10 @@ bool descriptor::close() noexcept {
   const uint64_t g = generation();
   kick(direction::in, g);
   kick(direction::out, g);
+  if (starter* watch = take_watch(g)) {
+    sched::critical c;
+    sched::start_task(watch->start, watch->arg, watch->created_by);
+  }
   drop_user(0);
   return true;
 }
@@ -299,10 +320,39 @@ bool descriptor::commit_wait(sched::task*, void* arg) {
                                           std::memory_order_relaxed);
 }
 
-error_code descriptor::wait(direction d) noexcept {
+// Ends a wait when a context is cancelled. The user that waits keeps the descriptor's life.
+struct descriptor::context_listener : detail::cancel_listener {
+  context_listener(descriptor& d, direction dir) noexcept : self(d), waits(dir) {
+    fire = [](detail::cancel_listener* l) noexcept {
+      auto* mine = static_cast<context_listener*>(l);
+      mine->self.kick_inside(mine->waits, mine->self.generation());
+    };
+  }
+
+  // False: cancelled already.
+  bool listen(detail::cancel_source* stop) noexcept {
+    if (stop == nullptr || source != nullptr) return true;
+    sched::critical c;
+    if (!stop->subscribe(*this)) return false;
+    source = stop;
+    return true;
+  }
+  ~context_listener() {
+    if (source == nullptr) return;
+    sched::critical c;
+    source->unsubscribe(*this);
+  }
+  descriptor& self;
+  direction waits;
+  detail::cancel_source* source = nullptr;
+};
+
+error_code descriptor::wait(direction d, detail::cancel_source* stop) noexcept {
   std::atomic<uint64_t>& word = word_[index(d)];
+  context_listener listener(*this, d);
   for (;;) {
     if (error_code e = check(d)) return e;
+    if (stop != nullptr && stop->cancelled()) return errc::canceled;
     uint64_t w = word.load(std::memory_order_acquire);
     if (payload(w) == ready_word) {
       if (word.compare_exchange_strong(w, with_payload(w, idle_word), std::memory_order_acq_rel,
@@ -313,7 +363,7 @@ error_code descriptor::wait(direction d) noexcept {
     WEFT_CHECK(payload(w) == idle_word);  // the direction's lock admits one waiter
     uint64_t intent = with_payload(w, intent_word);
     if (!word.compare_exchange_strong(w, intent, std::memory_order_seq_cst)) continue;
-    if (check(d)) {  // [D3]
+    if (check(d) || !listener.listen(stop)) {  // [D3]
       word.compare_exchange_strong(intent, with_payload(intent, idle_word),
                                    std::memory_order_acq_rel, std::memory_order_relaxed);
       continue;
@@ -359,6 +409,29 @@ bool descriptor::arm(starter* s) noexcept {
   // old generation does nothing.
   if (check(direction::in)) kick(direction::in, g);  // [D3]
   return true;
+}
+
+// As with a word: whoever exchanges the starter out of it owns it, and only in the life that it was
+// put there for. The fact is stored before the watch is taken, and looked at after it is set [D3].
+bool descriptor::watch_hang_up(starter* s) noexcept {
+  hang_up_watch_.store(generation() << generation_shift | reinterpret_cast<uintptr_t>(s),
+                       std::memory_order_seq_cst);
+  const bool over = hung_up() || (state_.load(std::memory_order_seq_cst) & closed_bit) != 0;
+  return !over || !unwatch_hang_up(s);
+}
+
+bool descriptor::unwatch_hang_up(starter* s) noexcept {
+  uint64_t w = hang_up_watch_.load(std::memory_order_seq_cst);
+  return payload(w) == reinterpret_cast<uintptr_t>(s) &&
+         hang_up_watch_.compare_exchange_strong(w, with_payload(w, 0), std::memory_order_seq_cst);
+}
+
+starter* descriptor::take_watch(uint64_t generation) noexcept {
+  uint64_t w = hang_up_watch_.load(std::memory_order_seq_cst);
+  if (w >> generation_shift != generation || payload(w) == 0 ||
+      !hang_up_watch_.compare_exchange_strong(w, with_payload(w, 0), std::memory_order_seq_cst))
+    return nullptr;
+  return reinterpret_cast<starter*>(payload(w));
 }
 
 uint64_t descriptor::take_waiter(direction d, uint64_t generation, bool becomes_ready) noexcept {
@@ -464,7 +537,11 @@ void descriptor::deliver(uint64_t tag, uint32_t events, sched::task_list& out) n
   const bool merged = self->merged_.load(std::memory_order_relaxed);
   if (merged) self->events_.fetch_or(events, std::memory_order_acq_rel);
   // Stale marks of a race with the next life cost that one a failed recv, no more.
-  if ((events & hang_up_events) != 0) self->hung_up_.store(true, std::memory_order_release);
+  if ((events & hang_up_events) != 0) {
+    self->hung_up_.store(true, std::memory_order_seq_cst);
+    if (starter* s = self->take_watch(generation))
+      out.push_back(sched::make_starter_task(s->start, s->arg, s->created_by));
+  }
   for (direction d : {direction::in, direction::out}) {
     const uint32_t mine = d == direction::in ? (merged ? ~uint32_t{0} : in_events)
                                              : (merged ? uint32_t{0} : out_events);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/spinlock.h"
+#include "runtime/timed_wait.h"
 #include "scheduler/park.h"
 #include "scheduler/run_queue.h"
 #include "scheduler/timers.h"
@@ -58,10 +59,10 @@ class alignas(64) descriptor {
 
   // A use of the fd: between enter() and leave() it stays open. The form with a direction also
   // waits its turn: one reader and one writer at a time, first come, first served. errc::closed
-  // after close().
+  // after close(), errc::canceled when `stop` is cancelled while it waits.
   error_code enter() noexcept;
   void leave() noexcept;
-  error_code enter(direction d) noexcept;
+  error_code enter(direction d, detail::cancel_source* stop = nullptr) noexcept;
   void leave(direction d) noexcept;
 
   bool is_open() const noexcept {
@@ -76,8 +77,9 @@ class alignas(64) descriptor {
   error_code check(direction d) const noexcept;
 
   // Waits until the direction is ready and takes the readiness: an edge that arrives from now on is
-  // remembered for the next call. Parks a task, blocks another thread.
-  error_code wait(direction d) noexcept;
+  // remembered for the next call. Parks a task, blocks another thread. errc::canceled when `stop`
+  // is cancelled, also if it was before.
+  error_code wait(direction d, detail::cancel_source* stop = nullptr) noexcept;
 
   // Puts readiness back: the operation did not exhaust it.
   void set_ready(direction d) noexcept;
@@ -89,7 +91,7 @@ class alignas(64) descriptor {
 
   // The peer has closed its side, reset, or an error is pending: reads are to be tried until they
   // say so.
-  bool hung_up() const noexcept { return hung_up_.load(std::memory_order_acquire); }
+  bool hung_up() const noexcept { return hung_up_.load(std::memory_order_seq_cst); }
 
   // merged only: the events that arrived since the last call.
   uint32_t take_events() noexcept { return events_.exchange(0, std::memory_order_acq_rel); }
@@ -104,6 +106,12 @@ class alignas(64) descriptor {
   // deadline has passed: exactly once. False if one of these holds already; then the caller goes on
   // itself. After true the descriptor may be gone: whatever `s` stands for belongs to the new task.
   bool arm(starter* s) noexcept;
+
+  // Has `s` started in a new task once the peer has hung up or the descriptor is closed. False if
+  // that is so already. One at a time, taken back before the handle ends.
+  bool watch_hang_up(starter* s) noexcept;
+  // Takes it back. False if it was started: it belongs to its task.
+  bool unwatch_hang_up(starter* s) noexcept;
 
   // Ends a wait or starts an armed starter without a reason: whoever it is looks at the facts
   // again.
@@ -158,6 +166,7 @@ class alignas(64) descriptor {
     return (word & ~payload_mask) | p;
   }
 
+  struct context_listener;
   struct commit_arg {
     std::atomic<uint64_t>* word;
     uint64_t intent;
@@ -169,19 +178,21 @@ class alignas(64) descriptor {
   // Takes the waiter of one direction, if any, leaving `ready` or `idle`. The winner must run it.
   uint64_t take_waiter(direction d, uint64_t generation, bool becomes_ready) noexcept;
   void kick(direction d, uint64_t generation) noexcept;
+  starter* take_watch(uint64_t generation) noexcept;
   void kick_inside(direction d, uint64_t generation) noexcept;
   uint64_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
 
   void arm_timer(int64_t when_ns) noexcept;
   int64_t earliest_deadline() const noexcept;
-  error_code enter_slow(direction d) noexcept;
+  error_code enter_slow(direction d, detail::cancel_source* stop) noexcept;
   void hand_over(direction d) noexcept;
   void drop_user(uint64_t bits, bool inside_scheduler = false) noexcept;
   void close_fd(bool inside_scheduler) noexcept;
 
   std::atomic<uint64_t> state_{0};
   std::atomic<uint64_t> word_[2] = {idle_word, idle_word};
-  std::atomic<uint64_t> generation_{0};  // 16 bits; changes only while closed and without users
+  std::atomic<uint64_t> hang_up_watch_{0};  // generation and starter, as in word_; 0: none
+  std::atomic<uint64_t> generation_{0};     // 16 bits; changes only while closed and without users
   std::atomic<int64_t> deadline_[2] = {no_deadline, no_deadline};
   std::atomic<int> fd_{-1};
   std::atomic<uint32_t> events_{0};
@@ -190,20 +201,20 @@ class alignas(64) descriptor {
   std::atomic<bool> merged_{false};
   std::atomic<bool> shared_{false};
 
-  base::spinlock timer_lock_;  // arming; never taken inside expire()
-  base::spinlock queue_lock_;  // lock_queue_
+  base::spinlock timer_lock_;      // arming; never taken inside expire()
+  detail::small_lock queue_lock_;  // lock_queue_
   // When timer_ will fire, never_ns if it is in no heap.
   std::atomic<int64_t> armed_at_{sched::never_ns};
   sched::timer timer_;
-  sched::task_list lock_queue_[2];
+  detail::waiter_list lock_queue_[2];
   descriptor* pool_next_ = nullptr;
 };
 
 // enter(d)/leave(d) and enter()/leave() as scopes.
 class descriptor_use {
  public:
-  descriptor_use(descriptor& d, direction dir) noexcept
-      : d_(d), dir_(dir), error_(d.enter(dir)), locked_(true) {}
+  descriptor_use(descriptor& d, direction dir, detail::cancel_source* stop = nullptr) noexcept
+      : d_(d), dir_(dir), error_(d.enter(dir, stop)), locked_(true) {}
   explicit descriptor_use(descriptor& d) noexcept : d_(d), error_(d.enter()) {}
   ~descriptor_use() {
     if (error_) return;

@@ -110,6 +110,8 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
     void close() override { conn.close(); }
     void reset() override { conn.reset(); }
     bool peer_closed() const override { return conn.peer_closed(); }
+    bool watch_close(net::starter* s) override { return conn.handle()->watch_hang_up(s); }
+    bool unwatch_close(net::starter* s) override { return conn.handle()->unwatch_hang_up(s); }
     std::string_view remote_address() const override { return remote; }
 
     // Serves until the connection is armed or gone; the client may not be touched afterwards.

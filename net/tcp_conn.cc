@@ -3,6 +3,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <weft/context.h>
 #include <weft/net/tcp.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "net/descriptor.h"
 #include "net/sys.h"
+#include "net/under_context.h"
 
 namespace weft::net {
 namespace {
@@ -88,17 +90,23 @@ result<tcp_conn> tcp_conn::adopt(int fd) {
   return tcp_conn(*d, address::from_native(reinterpret_cast<sockaddr*>(&peer)));
 }
 
-result<std::size_t> tcp_conn::try_read(std::span<char> into) {
+result<std::size_t> tcp_conn::read_until(std::span<char> into, detail::cancel_source* stop) {
   descriptor* d = d_.get();
   if (d == nullptr) return errc::closed;
   if (into.empty()) return std::size_t{0};
-  descriptor_use use(*d, direction::in);
+  descriptor_use use(*d, direction::in, stop);
   if (use.error()) return use.error();
   for (;;) {
-    if (error_code e = d->wait(direction::in)) return e;
+    if (error_code e = d->wait(direction::in, stop)) return e;
     ssize_t n = sys::recv(d->fd(), into.data(), into.size(), 0);
     if (!sys::would_block(n)) return finish_read(*d, n, into.size());
   }
+}
+
+result<std::size_t> tcp_conn::try_read(std::span<char> into) { return read_until(into, nullptr); }
+
+result<std::size_t> tcp_conn::try_read(const context& ctx, std::span<char> into) {
+  return under(ctx, [&](detail::cancel_source* stop) { return read_until(into, stop); });
 }
 
 result<std::size_t> tcp_conn::try_read_now(std::span<char> into) {
@@ -119,9 +127,17 @@ result<std::size_t> tcp_conn::try_read_now(std::span<char> into) {
 }
 
 result<void> tcp_conn::try_read_full(std::span<char> into) {
+  return read_full_until(into, nullptr);
+}
+
+result<void> tcp_conn::try_read_full(const context& ctx, std::span<char> into) {
+  return under(ctx, [&](detail::cancel_source* stop) { return read_full_until(into, stop); });
+}
+
+result<void> tcp_conn::read_full_until(std::span<char> into, detail::cancel_source* stop) {
   std::size_t have = 0;
   while (have < into.size()) {
-    result<std::size_t> n = try_read(into.subspan(have));
+    result<std::size_t> n = read_until(into.subspan(have), stop);
     if (!n) {
       if (have > 0 && n.error() == errc::eof)
         return make_error_code(boost::system::errc::connection_aborted);
@@ -133,16 +149,28 @@ result<void> tcp_conn::try_read_full(std::span<char> into) {
 }
 
 result<void> tcp_conn::try_write(std::span<const std::string_view> pieces, std::size_t* written) {
+  return write_until(pieces, written, nullptr);
+}
+
+result<void> tcp_conn::try_write(const context& ctx, std::span<const std::string_view> pieces,
+                                 std::size_t* written) {
+  return under(ctx,
+               [&](detail::cancel_source* stop) { return write_until(pieces, written, stop); });
+}
+
+result<void> tcp_conn::write_until(std::span<const std::string_view> pieces, std::size_t* written,
+                                   detail::cancel_source* stop) {
   std::size_t total = 0;
   if (written != nullptr) *written = 0;
   descriptor* d = d_.get();
   if (d == nullptr) return errc::closed;
-  descriptor_use use(*d, direction::out);
+  descriptor_use use(*d, direction::out, stop);
   if (use.error()) return use.error();
   gather rest(pieces);
   bool taken = false;  // the direction's readiness is in this function's hands
   while (!rest.done()) {
     if (error_code e = d->check(direction::out)) return e;
+    if (stop != nullptr && stop->cancelled()) return errc::canceled;
     std::array<iovec, max_parts> parts;
     const std::size_t count = rest.fill(parts.data());
     ssize_t n = sys::send(d->fd(), parts.data(), count, 0);
@@ -161,7 +189,7 @@ result<void> tcp_conn::try_write(std::span<const std::string_view> pieces, std::
       taken = true;
       continue;
     }
-    if (error_code e = d->wait(direction::out)) return e;
+    if (error_code e = d->wait(direction::out, stop)) return e;
     taken = true;
   }
   if (taken) d->set_ready(direction::out);
@@ -170,6 +198,10 @@ result<void> tcp_conn::try_write(std::span<const std::string_view> pieces, std::
 
 result<void> tcp_conn::try_write(std::string_view bytes, std::size_t* written) {
   return try_write(std::span(&bytes, 1), written);
+}
+
+result<void> tcp_conn::try_write(const context& ctx, std::string_view bytes, std::size_t* written) {
+  return try_write(ctx, std::span(&bytes, 1), written);
 }
 
 result<std::size_t> tcp_conn::try_write_some(std::string_view bytes) {

@@ -3,6 +3,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <weft/context.h>
 #include <weft/net/tcp.h>
 #include <weft/task.h>
 
@@ -16,6 +17,7 @@
 #include "base/clock.h"
 #include "net/descriptor.h"
 #include "net/sys.h"
+#include "net/under_context.h"
 
 namespace weft::net {
 
@@ -148,7 +150,7 @@ result<tcp_listener> listen_on(const address& a, bool dual, const listen_options
 }
 
 // Connects to one address.
-result<tcp_conn> connect_to(const address& a, time_point deadline) {
+result<tcp_conn> connect_to(const address& a, time_point deadline, detail::cancel_source* stop) {
   const int fd = sys::socket(a.is_v6() ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
   if (fd < 0) return sys::error(fd);
   const int on = 1;
@@ -171,7 +173,7 @@ result<tcp_conn> connect_to(const address& a, time_point deadline) {
   d.set_deadline(direction::out, deadline_ns(deadline));
   {
     descriptor_use use(d, direction::out);
-    if (error_code e = d.wait(direction::out)) return e;
+    if (error_code e = d.wait(direction::out, stop)) return e;
     if (const int e = sys::pending_error(fd)) return sys::error(-e);
     d.set_ready(direction::out);
   }
@@ -193,15 +195,22 @@ result<tcp_conn> tcp_listener::try_accept_now() {
   return conn;
 }
 
-result<tcp_conn> tcp_listener::try_accept() {
+result<tcp_conn> tcp_listener::try_accept() { return accept_until(nullptr); }
+
+result<tcp_conn> tcp_listener::try_accept(const context& ctx) { return accept_until(&ctx); }
+
+result<tcp_conn> tcp_listener::accept_until(const context* ctx) {
   using namespace std::chrono_literals;
+  detail::cancel_source* stop = ctx != nullptr ? detail::limit_of(*ctx).cancellation : nullptr;
+  // Which of the two ended it.
+  auto error = [&](const error_code& e) { return e == errc::canceled ? ctx->err() : e; };
   descriptor* d = d_.get();
   if (d == nullptr) return errc::closed;
-  descriptor_use use(*d, direction::in);
-  if (use.error()) return use.error();
+  descriptor_use use(*d, direction::in, stop);
+  if (use.error()) return error(use.error());
   std::chrono::milliseconds pause = 5ms, paused = 0ms;
   for (;;) {
-    if (error_code e = d->wait(direction::in)) return e;
+    if (error_code e = d->wait(direction::in, stop)) return error(e);
     tcp_conn conn;
     const ssize_t r = accept_one(*d, conn);
     if (sys::would_block(r)) continue;
@@ -209,7 +218,10 @@ result<tcp_conn> tcp_listener::try_accept() {
     if (r == 0) return conn;
     if (!out_of_resources(r)) return sys::error(r);
     shortage::of_process().say(r);
-    this_task::sleep_for(pause);
+    if (ctx == nullptr)
+      this_task::sleep_for(pause);
+    else if (!this_task::sleep_for(*ctx, pause))
+      return ctx->err();
     paused += pause;
     pause = std::min<std::chrono::milliseconds>(pause * 2, 100ms);
     if (paused >= 1s) {
@@ -276,7 +288,11 @@ tcp_listener listen(std::string_view network, std::string_view where,
   return std::move(*l);
 }
 
-result<tcp_conn> try_dial(std::string_view where, time_point deadline) {
+namespace {
+
+result<tcp_conn> dial_until(std::string_view where, time_point deadline,
+                            detail::cancel_source* stop) {
+  if (stop != nullptr && stop->cancelled()) return errc::canceled;
   result<std::vector<address>> all = resolve(where);
   if (!all) return all.error();
   error_code last = errc::no_such_host;
@@ -284,12 +300,29 @@ result<tcp_conn> try_dial(std::string_view where, time_point deadline) {
     // As in Go, no host means this one.
     if (a.is_unspecified())
       a = address::parse(a.is_v6() ? "[::1]:0" : "127.0.0.1:0").with_port(a.port());
-    result<tcp_conn> c = connect_to(a, deadline);
+    if (stop != nullptr && stop->cancelled()) return errc::canceled;
+    result<tcp_conn> c = connect_to(a, deadline, stop);
     if (c) return c;
     last = c.error();
-    if (last == errc::deadline_exceeded) break;
+    if (last == errc::deadline_exceeded || last == errc::canceled) break;
   }
   return last;
+}
+
+}  // namespace
+
+result<tcp_conn> try_dial(std::string_view where, time_point deadline) {
+  return dial_until(where, deadline, nullptr);
+}
+
+result<tcp_conn> try_dial(const context& ctx, std::string_view where) {
+  return under(ctx, [&](detail::cancel_source* stop) { return dial_until(where, {}, stop); });
+}
+
+tcp_conn dial(const context& ctx, std::string_view where) {
+  result<tcp_conn> c = try_dial(ctx, where);
+  if (!c) throw_with(c.error(), "dial", where);
+  return std::move(*c);
 }
 
 tcp_conn dial(std::string_view where, time_point deadline) {

@@ -6,6 +6,7 @@
 
 #include "net/descriptor.h"
 #include "net/sys.h"
+#include "net/under_context.h"
 
 namespace weft::net {
 namespace {
@@ -22,9 +23,9 @@ WEFT_OPAQUE int look(int fd, events wanted) noexcept {
   return p.revents;
 }
 
-}  // namespace
-
-result<events> try_wait(int fd, events wanted, std::chrono::steady_clock::time_point deadline) {
+result<events> wait_until(int fd, events wanted, std::chrono::steady_clock::time_point deadline,
+                          detail::cancel_source* stop) {
+  if (stop != nullptr && stop->cancelled()) return errc::canceled;
   int now = look(fd, wanted);
   if (now < 0) return sys::error(now);
   if (now > 0) return static_cast<events>(now);
@@ -47,7 +48,7 @@ result<events> try_wait(int fd, events wanted, std::chrono::steady_clock::time_p
   d->set_deadline(direction::in, deadline_ns(deadline));
   error_code e = d->enter(direction::in);
   while (!e && now == 0) {
-    e = d->wait(direction::in);
+    e = d->wait(direction::in, stop);
     if (!e) now = look(fd, wanted);
   }
   d->leave(direction::in);
@@ -56,6 +57,18 @@ result<events> try_wait(int fd, events wanted, std::chrono::steady_clock::time_p
   if (now < 0) return sys::error(now);
   return static_cast<events>(now);
 }
+
+}  // namespace
+
+result<events> try_wait(int fd, events wanted, std::chrono::steady_clock::time_point deadline) {
+  return wait_until(fd, wanted, deadline, nullptr);
+}
+
+result<events> try_wait(const context& ctx, int fd, events wanted) {
+  return under(ctx, [&](detail::cancel_source* stop) { return wait_until(fd, wanted, {}, stop); });
+}
+
+events wait(const context& ctx, int fd, events wanted) { return try_wait(ctx, fd, wanted).value(); }
 
 events wait(int fd, events wanted, std::chrono::steady_clock::time_point deadline) {
   return try_wait(fd, wanted, deadline).value();

@@ -1,6 +1,7 @@
 #pragma once
 // The state behind one `request`: the parsed head, what routing added, and what was decoded on
 // demand. It lives in the connection's workspace block and is reset, not rebuilt, per request.
+#include <weft/context.h>
 #include <weft/http/request.h>
 #include <weft/http/response.h>
 
@@ -21,6 +22,7 @@ class body_source {
   virtual std::string_view trailers() const = 0;
   virtual std::uint64_t default_body_limit() const = 0;
   virtual bool peer_closed() const = 0;
+  virtual weft::context request_context() = 0;
 
  protected:
   ~body_source() = default;

@@ -208,6 +208,10 @@ bool request::disconnected() const noexcept {
   return x_->body != nullptr && x_->body->peer_closed();
 }
 
+weft::context request::context() {
+  return x_->body != nullptr ? x_->body->request_context() : background();
+}
+
 request request::own() const {
   auto* copy = new detail::exchange;
   request out(copy);

@@ -86,6 +86,31 @@ session::~session() {
   if (!in_heap_) env_.pool.release(in_);
 }
 
+served_context::served_context(transport& t)
+    : transport_(t), own_(with_cancel(this_task::context())) {
+  auto watch = std::make_unique<close_watch>();
+  watch->cancel = own_.second;
+  watch->wake.arg = watch.get();
+  watch->wake.start = [](void* self) {
+    const std::unique_ptr<close_watch> mine(static_cast<close_watch*>(self));
+    mine->cancel();
+  };
+  if (transport_.watch_close(&watch->wake))
+    watch_ = watch.release();
+  else if (transport_.peer_closed())
+    own_.second();
+}
+
+served_context::~served_context() {
+  if (watch_ != nullptr && transport_.unwatch_close(&watch_->wake)) delete watch_;
+  own_.second();
+}
+
+weft::context session::request_context() {
+  if (!context_) context_.emplace(transport_);
+  return context_->ctx();
+}
+
 // -- input
 
 void session::move_input(char* to, std::size_t capacity) {
@@ -250,6 +275,7 @@ session::next session::serve_one() {
   response_.begin(x_.h.method_known == method_id::head, x_.h.minor_version, keep_wanted());
 
   bool sound = run_handler();
+  context_.reset();
   if (response_.is_hijacked()) return next::hijacked;
   if (sound && !response_.finish()) {
     sound = answer_failure(status::internal_server_error,

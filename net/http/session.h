@@ -3,12 +3,33 @@
 // pooled block when bytes arrive and is gone when the connection is idle again.
 #include <optional>
 
+#include "net/descriptor.h"
 #include "net/http/chunked.h"
 #include "net/http/connection.h"
 #include "net/http/exchange.h"
 #include "net/http/response_state.h"
 
 namespace weft::http::detail {
+
+// The context of the request being served, once the handler has asked for it. Ends with it.
+class served_context {
+ public:
+  explicit served_context(transport& t);
+  ~served_context();
+  served_context(const served_context&) = delete;
+  const weft::context& ctx() const noexcept { return own_.first; }
+
+ private:
+  // Cancels when the transport closes; owned by the transport's watch or by the task it started.
+  struct close_watch {
+    net::starter wake;
+    cancel_function cancel;
+  };
+
+  transport& transport_;
+  std::pair<weft::context, cancel_function> own_;
+  close_watch* watch_ = nullptr;
+};
 
 class session final : public body_source, public response_owner, public raw_stream {
  public:
@@ -29,6 +50,7 @@ class session final : public body_source, public response_owner, public raw_stre
   std::string_view trailers() const override;
   std::uint64_t default_body_limit() const override { return env_.options.max_body; }
   bool peer_closed() const override { return transport_.peer_closed(); }
+  weft::context request_context() override;
 
   // response_owner
   bool body_forces_close() const override;
@@ -80,6 +102,8 @@ class session final : public body_source, public response_owner, public raw_stre
   response_state response_;
   request request_;
   response_writer writer_;
+
+  std::optional<served_context> context_;
 
   // The body of the request being served.
   std::optional<chunk_decoder> decoder_;

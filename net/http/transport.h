@@ -8,6 +8,10 @@
 #include <span>
 #include <string_view>
 
+namespace weft::net {
+struct starter;
+}
+
 namespace weft::http::detail {
 
 class transport {
@@ -38,6 +42,11 @@ class transport {
 
   // The peer is known to have closed or reset. Never waits.
   virtual bool peer_closed() const { return false; }
+  // Has `s` started in a task once peer_closed() is true or the transport is closed from elsewhere.
+  // False if that is so already, or if this transport cannot tell. Taken back before the transport
+  // ends; unwatch_close() is false if `s` was started.
+  virtual bool watch_close(net::starter*) { return false; }
+  virtual bool unwatch_close(net::starter*) { return false; }
   virtual std::string_view remote_address() const { return {}; }
 };
 

@@ -286,12 +286,13 @@ TEST(park_model, mutant_waiters_left_on_other_channels) {
   expect_mutant_wrong(&park_rules::waiters_kept, "frame");
 }
 
-// Joining: the joiner registers in its commit step, the finisher marks the end; a foreign thread
+// Joining: the joiner registers under the lock of the meeting point, which its commit step
+// releases; the finisher marks the end and takes the joiner under the same lock. A foreign thread
 // joins through its park word, which the finisher sets whether or not the joiner already waits for
-// it.
+// it. With limits: cancel_model.cc.
 struct join_rules {
   bool foreign = false;
-  bool checked_before = false;  // mutant: the joiner registers by a store after having looked
+  bool checked_before = false;  // mutant: the joiner does not look again under the lock
   bool word_cleared_late =
       false;  // mutant: the foreign thread clears its park word after registering
 };
@@ -300,14 +301,14 @@ class join_world {
  public:
   static constexpr int threads = 2;
   enum who : int { joiner, finisher };
-  enum word : int { waiter, park_word };  // waiter: 0 nobody, 1 the joiner, 2 finished
+  enum word : int { finished, park_word };
   struct thread {
     control<1> at;
     uint8_t seen;
   };
   struct state {
     tso_memory<threads, 2, 3> memory;
-    uint8_t waiting, readied;
+    uint8_t waiting, readied, lock, registered;
     thread of[threads];
   };
   explicit join_world(const join_rules& rules) : rules_(rules) {}
@@ -320,7 +321,7 @@ class join_world {
   }
   bool live(const state& s, int i) const { return !s.of[i].at.ended(); }
   static const char* thread_name(int i) { return i == joiner ? "joiner" : "finisher"; }
-  static const char* word_name(int i) { return i == waiter ? "waiter" : "park_word"; }
+  static const char* word_name(int i) { return i == finished ? "finished" : "park_word"; }
   const char* wrong(const state&) const { return nullptr; }
   bool done(const state& s) const {
     return s.of[joiner].at.ended() && s.of[finisher].at.ended() && s.memory.words[park_word] == 0;
@@ -330,20 +331,29 @@ class join_world {
   }
 
  private:
+  bool take_lock(state& s, int me) const {
+    if (s.lock != 0) return false;
+    s.lock = 1;
+    s.memory.fence(me);  // a locked instruction
+    return true;
+  }
+
   void join(state& s, int me, turn& t) const {
     thread& th = s.of[me];
     WEFT_CODE(th.at)
     WEFT_STEP("wait: done already?");
-    if (s.memory.load(me, waiter) == 2) WEFT_RETURN;
-    WEFT_STEP("park: waiting");
-    s.waiting = 1;
-    WEFT_STEP("commit: register");
-    if (rules_.checked_before) {
-      s.memory.store(me, waiter, 1);
-    } else if (!s.memory.cas(me, waiter, 0, 1)) {
-      s.waiting = 0;
+    if (s.memory.load(me, finished)) WEFT_RETURN;
+    WEFT_STEP("wait: lock, look again, register");
+    WEFT_WAIT_UNLESS(take_lock(s, me));
+    if (!rules_.checked_before && s.memory.load(me, finished)) {
+      s.lock = 0;
       WEFT_RETURN;
     }
+    s.registered = 1;
+    WEFT_STEP("park: waiting");
+    s.waiting = 1;
+    WEFT_STEP("commit: unlock");
+    s.lock = 0;
     if (rules_.word_cleared_late) {
       WEFT_STEP("park: clear the word before waiting");
       s.memory.store(me, park_word, 0);
@@ -357,9 +367,16 @@ class join_world {
   void finish(state& s, int me, turn& t) const {
     thread& th = s.of[me];
     WEFT_CODE(th.at)
-    WEFT_STEP("finish: exchange");
-    th.seen = static_cast<uint8_t>(s.memory.exchange(me, waiter, 2));
-    if (th.seen == 1) {
+    WEFT_STEP("finish: lock, mark the end, take the joiner");
+    WEFT_WAIT_UNLESS(take_lock(s, me));
+    s.memory.store(me, finished, 1);
+    th.seen = s.registered;
+    // Releasing the lock is a plain store, behind the mark in this thread's buffer: whoever takes
+    // the lock then sees the mark.
+    WEFT_STEP("finish: unlock");
+    s.memory.fence(me);
+    s.lock = 0;
+    if (th.seen) {
       WEFT_STEP("finish: ready the joiner");
       if (!s.waiting) t.fail("ready() of a task that does not wait");
       if (rules_.foreign)
@@ -379,7 +396,7 @@ TEST(park_model, join) {
   expect_right(join_world(r));
 }
 
-TEST(park_model, mutant_join_registers_by_a_store) {
+TEST(park_model, mutant_join_does_not_look_again) {
   join_rules r;
   r.checked_before = true;
   expect_wrong(join_world(r));

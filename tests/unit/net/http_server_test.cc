@@ -80,6 +80,9 @@ class running {
   // Handlers of /wait stay until this is opened.
   void open_gate() { gate_.store(true); }
   int in_gate() const { return waiting_.load(); }
+  int cancelled() const { return cancelled_.load(); }
+  // Of the last request for /keep-context.
+  const context& kept() const { return kept_; }
 
  private:
   void add_routes() {
@@ -91,6 +94,20 @@ class running {
       EXPECT_TRUE(eventually([this] { return gate_.load(); }));
       waiting_.fetch_sub(1);
       w.write("waited");
+    });
+    m.handle("GET /until-cancelled", [this](response_writer& w, request& r) {
+      const context ctx = r.context();
+      EXPECT_EQ(ctx, r.context());
+      waiting_.fetch_add(1);
+      EXPECT_FALSE(this_task::sleep_until(ctx, far()));
+      waiting_.fetch_sub(1);
+      cancelled_.fetch_add(ctx.err() ? 1 : 0);
+      w.write("cancelled");
+    });
+    m.handle("GET /keep-context", [this](response_writer& w, request& r) {
+      kept_ = r.context();
+      w.write(kept_.err() ? "already" : "fresh");
+      EXPECT_FALSE(r.own().context().err());
     });
     m.handle("GET /throw", [](response_writer&, request&) { throw std::runtime_error("no"); });
     m.handle("GET /big", [](response_writer& w, request&) {
@@ -108,7 +125,56 @@ class running {
   join_handle<void> serving_;
   std::atomic<bool> gate_{false};
   std::atomic<int> waiting_{0};
+  std::atomic<int> cancelled_{0};
+  context kept_;
 };
+
+WEFT_NET_TEST(HttpServer, ContextIsCancelledWhenTheClientGoesAway) {
+  running s;
+  const int kinds = 3;
+  for (int how = 0; how < kinds; ++how) {
+    net::tcp_conn c = s.connect();
+    c.write(get("/until-cancelled"));
+    ASSERT_TRUE(eventually([&] { return s.in_gate() == 1; }));
+    if (how == 0) c.close();
+    if (how == 1) c.reset();
+    if (how == 2) {
+      c.shutdown_write();  // half-closed: what was written still arrives
+      EXPECT_TRUE(ends(read_answer(c), "cancelled"));
+    }
+    EXPECT_TRUE(eventually([&] { return s.cancelled() == how + 1; }));
+  }
+  // Gone before the handler asks, with the request still unread.
+  net::tcp_conn c = s.connect();
+  c.write(get("/until-cancelled"));
+  c.close();
+  EXPECT_TRUE(eventually([&] { return s.cancelled() == kinds + 1; }));
+}
+
+WEFT_NET_TEST(HttpServer, ContextIsCancelledWhenTheServerCloses) {
+  running s;
+  std::vector<net::tcp_conn> conns;
+  for (int i = 0; i < 20; ++i) {
+    conns.push_back(s.connect());
+    conns.back().write(get("/until-cancelled"));
+  }
+  ASSERT_TRUE(eventually([&] { return s.in_gate() == 20; }));
+  EXPECT_FALSE(s.shutdown(soon()));
+  EXPECT_TRUE(eventually([&] { return s.cancelled() == 20; }));
+}
+
+WEFT_NET_TEST(HttpServer, ContextEndsWithItsHandler) {
+  running s;
+  net::tcp_conn c = s.connect();
+  // Pipelined requests are no disconnect; each has its own context.
+  for (int round = 0; round < 3; ++round) {
+    c.write(get("/keep-context") + get("/hello") + get("/keep-context"));
+    EXPECT_TRUE(ends(read_answer(c), "fresh"));
+    EXPECT_TRUE(ends(read_answer(c), "hello"));
+    EXPECT_TRUE(ends(read_answer(c), "fresh"));
+    EXPECT_EQ(s.kept().err(), errc::canceled);
+  }
+}
 
 WEFT_NET_TEST(HttpServer, KeepAliveAndPipelining) {
   running s;

@@ -8,6 +8,7 @@
 //   }
 //
 // Thread-safety: one task at a time.
+#include <weft/context.h>
 #include <weft/http/error.h>
 #include <weft/http/params.h>
 
@@ -109,6 +110,14 @@ class request {
   // True once the peer has closed or reset the connection; never blocks. A long computation may
   // look at it between steps.
   bool disconnected() const noexcept;
+
+  // Cancelled when the client closes or resets its side of the connection, when the server is
+  // closed or shutdown() gives up waiting, and when the handler returns. Made at the first call, so
+  // a handler that does not ask pays nothing; a disconnect is noticed by the connection's standing
+  // registration, without a task that watches. Pass it on, or run under it:
+  // with_context(r.context(), f). Of a copy made by own(): background(). Where the server runs on
+  // plain threads only the handler's return cancels.
+  weft::context context();
 
   // A copy of everything but the body, independent of the connection.
   request own() const;

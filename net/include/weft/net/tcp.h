@@ -14,6 +14,11 @@
 // weft::result. Errors: errc::eof (the peer has ended its stream; never a zero-byte success),
 // errc::closed, errc::deadline_exceeded, else the system's (connection_reset, broken_pipe, …).
 //
+// What may wait also takes a context as its first argument: it fails with ctx.err() when the
+// context is cancelled while it waits, and at once if it was before. That ends this one call; the
+// connection or listener stays as usable as after a deadline, and a read that fails so has taken no
+// bytes.
+//
 // Thread-safety: any number of tasks and threads may use one connection or listener at a time;
 // readers take turns, and so do writers. close() may come from anywhere. Moving, assigning and
 // destroying need the object for themselves. The runtime must be running (weft::run) for anything
@@ -28,6 +33,13 @@
 #include <span>
 #include <string_view>
 #include <utility>
+
+namespace weft {
+class context;
+}
+namespace weft::detail {
+class cancel_source;
+}
 
 namespace weft::net {
 
@@ -70,6 +82,8 @@ class tcp_conn {
   // Reads 1 to into.size() bytes, waiting for the first; 0 only if `into` is empty.
   std::size_t read(std::span<char> into) { return try_read(into).value(); }
   result<std::size_t> try_read(std::span<char> into);
+  std::size_t read(const context& ctx, std::span<char> into) { return try_read(ctx, into).value(); }
+  result<std::size_t> try_read(const context& ctx, std::span<char> into);
   // The same without waiting: operation_would_block if nothing is there. Knows without a system
   // call that the last read emptied the socket.
   result<std::size_t> try_read_now(std::span<char> into);
@@ -77,17 +91,24 @@ class tcp_conn {
   // connection_aborted if it ended in the middle.
   void read_full(std::span<char> into) { try_read_full(into).value(); }
   result<void> try_read_full(std::span<char> into);
+  void read_full(const context& ctx, std::span<char> into) { try_read_full(ctx, into).value(); }
+  result<void> try_read_full(const context& ctx, std::span<char> into);
 
   // Writes all bytes, waiting while the peer does not read. After an error some may have been sent;
   // `written`, if given, says how many. Writes of several tasks do not mix. Never raises SIGPIPE.
   void write(std::string_view bytes) { try_write(bytes).value(); }
   result<void> try_write(std::string_view bytes, std::size_t* written = nullptr);
+  void write(const context& ctx, std::string_view bytes) { try_write(ctx, bytes).value(); }
+  result<void> try_write(const context& ctx, std::string_view bytes,
+                         std::size_t* written = nullptr);
   // Writes all pieces in order, gathered into as few system calls as possible.
   void write(std::span<const std::string_view> pieces) { try_write(pieces).value(); }
   void write(std::initializer_list<std::string_view> pieces) {
     write(std::span(pieces.begin(), pieces.size()));
   }
   result<void> try_write(std::span<const std::string_view> pieces, std::size_t* written = nullptr);
+  result<void> try_write(const context& ctx, std::span<const std::string_view> pieces,
+                         std::size_t* written = nullptr);
   // Writes what the socket takes, at least one byte unless `bytes` is empty.
   result<std::size_t> try_write_some(std::string_view bytes);
 
@@ -125,6 +146,10 @@ class tcp_conn {
   friend class tcp_listener;
   friend struct tcp_access;
   tcp_conn(descriptor* d, const address& remote) noexcept : d_(d), remote_(remote) {}
+  result<std::size_t> read_until(std::span<char> into, detail::cancel_source* stop);
+  result<void> read_full_until(std::span<char> into, detail::cancel_source* stop);
+  result<void> write_until(std::span<const std::string_view> pieces, std::size_t* written,
+                           detail::cancel_source* stop);
 
   descriptor_handle d_;
   address remote_;
@@ -146,6 +171,8 @@ class tcp_listener {
   // with growing pauses, one line on stderr says so.
   tcp_conn accept() { return try_accept().value(); }
   result<tcp_conn> try_accept();
+  tcp_conn accept(const context& ctx) { return try_accept(ctx).value(); }
+  result<tcp_conn> try_accept(const context& ctx);
   // The same without waiting: operation_would_block if none is there.
   result<tcp_conn> try_accept_now();
 
@@ -165,6 +192,7 @@ class tcp_listener {
  private:
   friend struct tcp_access;
   tcp_listener(descriptor* d, const address& local) noexcept : d_(d), local_(local) {}
+  result<tcp_conn> accept_until(const context* ctx);
 
   descriptor_handle d_;
   address local_;
@@ -183,5 +211,9 @@ result<tcp_listener> try_listen(std::string_view network, std::string_view addre
 // set.
 tcp_conn dial(std::string_view address, time_point deadline = {});
 result<tcp_conn> try_dial(std::string_view address, time_point deadline = {});
+// The same under a context, whose deadline is the limit. An attempt that is cancelled is taken back
+// from the system too.
+tcp_conn dial(const context& ctx, std::string_view address);
+result<tcp_conn> try_dial(const context& ctx, std::string_view address);
 
 }  // namespace weft::net

@@ -8,6 +8,10 @@
 #include <chrono>
 #include <cstdint>
 
+namespace weft {
+class context;
+}
+
 namespace weft::net {
 
 // Bits as poll(2) has them.
@@ -27,5 +31,8 @@ constexpr events operator&(events a, events b) noexcept {
 // instead of throwing weft::system_error.
 events wait(int fd, events wanted, std::chrono::steady_clock::time_point deadline = {});
 result<events> try_wait(int fd, events wanted, std::chrono::steady_clock::time_point deadline = {});
+// The same until the context is cancelled; the error is ctx.err().
+events wait(const context& ctx, int fd, events wanted);
+result<events> try_wait(const context& ctx, int fd, events wanted);
 
 }  // namespace weft::net
