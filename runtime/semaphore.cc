@@ -40,6 +40,11 @@ bool semaphore::acquire_until(std::chrono::steady_clock::time_point when) {
   return !t.over && acquire_within(t.limit);
 }
 
+bool semaphore::acquire(const context& ctx) {
+  const wait_limit limit = limit_of(ctx);
+  return !limit.cancelled() && acquire_within(limit);
+}
+
 void semaphore::release(std::ptrdiff_t n) {
   if (n < 0) throw panic_error("weft::counting_semaphore: release of a negative number of permits");
   sched::critical in_runtime;

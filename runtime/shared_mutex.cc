@@ -67,6 +67,11 @@ bool shared_mutex::try_lock_shared_until(std::chrono::steady_clock::time_point w
   return !t.over && lock_shared_within(t.limit);
 }
 
+bool shared_mutex::lock_shared(const context& ctx) {
+  const wait_limit limit = detail::limit_of(ctx);
+  return !limit.cancelled() && lock_shared_within(limit);
+}
+
 void shared_mutex::unlock_last_shared() {
   bool held;
   {
@@ -138,6 +143,11 @@ bool shared_mutex::try_lock_until(std::chrono::steady_clock::time_point when) {
   if (try_lock()) return true;
   time_limit t(when);
   return !t.over && lock_within(t.limit);
+}
+
+bool shared_mutex::lock(const context& ctx) {
+  const wait_limit limit = detail::limit_of(ctx);
+  return !limit.cancelled() && lock_within(limit);
 }
 
 void shared_mutex::unlock() {

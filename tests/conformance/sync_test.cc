@@ -163,6 +163,33 @@ WEFT_WORLD_TEST(E4_Mutex, S1_ManyStarvingWaitersAllGetIt) {
   m.unlock();
 }
 
+// Whoever is the last to unlock destroys it, though others may not have returned from unlock() yet.
+WEFT_WORLD_TEST(E4_Mutex, MayDieAfterTheLastUnlock) {
+  struct shared {
+    mutex m;
+    int users = 4;
+  };
+  wait_group wg;
+  for (int i = 0; i < test::sized(2000, 200); ++i) {
+    auto* s = new shared;
+    for (int k = 0; k < 4; ++k) {
+      wg.go([s, timed = k == 3] {
+        while (!timed || !s->m.try_lock_for(1us)) {
+          if (timed) continue;
+          s->m.lock();
+          break;
+        }
+        const bool last = --s->users == 0;
+        if (s->users % 2 == 0) this_task::yield();
+        s->m.unlock();
+        if (last) delete s;
+      });
+    }
+    if (i % 16 == 0) wg.wait();
+  }
+  wg.wait();
+}
+
 WEFT_WORLD_TEST(E4_WaitGroup, S3_ReleasesAllWaitersAtZero) {
   wait_group wg;
   wg.wait();  // nothing to wait for
