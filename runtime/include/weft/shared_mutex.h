@@ -71,10 +71,12 @@ class shared_mutex {
 
   mutex writers_;            // held by the writer that holds the lock or is next
   detail::small_lock lock_;  // guards the rest
-  writer writer_ = writer::none;
-  uint32_t readers_ = 0;  // that hold it
   detail::waiter_list waiting_readers_;
   detail::waiter_list waiting_writer_;  // at most one: the others wait for writers_
+  // Not in one word with lock_: compilers read neighbours together, which the thread sanitizer
+  // takes for a race.
+  uint32_t readers_ = 0;  // that hold it
+  writer writer_ = writer::none;
 };
 
 }  // namespace weft
