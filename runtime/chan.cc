@@ -11,12 +11,13 @@
 // the claim that all cases of that select share. The lock is released by the parked task's commit
 // step, so a waker cannot meet a task that is still on its stack.
 #include <weft/chan.h>
+#include <weft/context.h>
 #include <weft/detail/chan_core.h>
 
 #include <cstring>
 #include <limits>
 
-#include "runtime/select_wait.h"
+#include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
 
@@ -31,6 +32,11 @@ const element_ops no_elements{0, 1, true, nullptr, nullptr};
 bool commit_unlock(sched::task*, void* core) {
   static_cast<chan_core*>(core)->unlock();
   return true;
+}
+
+error_code error_of(chan_core::wait_outcome o, error_code expired) noexcept {
+  if (o == chan_core::wait_outcome::done) return {};
+  return o == chan_core::wait_outcome::closed ? errc::channel_closed : expired;
 }
 
 }  // namespace
@@ -179,6 +185,77 @@ bool chan_core::recv(void* to) {
   if (wake != nullptr) sched::ready(wake->task);
   sched::leave();
   return o == outcome::done;
+}
+
+// A value moves only after the waker has won the waiter's claim, so what a limit ends has neither
+// taken nor given anything.
+chan_core::wait_outcome chan_core::wait_locked(waiter& me, waiter_list& list,
+                                               const wait_limit& limit,
+                                               wait_reason reason) noexcept {
+  me.task = sched::current_task();
+  if (!nil_) list.push_back(&me);
+  if (wait_until(me, limit, reason, this, lock_))
+    return me.success ? wait_outcome::done : wait_outcome::closed;
+  if (me.queued) list.erase(&me);
+  lock_.unlock();
+  return wait_outcome::expired;
+}
+
+chan_core::wait_outcome chan_core::send_within(void* from, const wait_limit& limit) noexcept {
+  if (limit.cancelled()) return wait_outcome::expired;
+  sched::critical in_runtime;
+  lock_.lock();
+  waiter* wake = nullptr;
+  outcome o = outcome::would_block;
+  if (!nil_) o = send_locked(from, &wake);
+  if (o == outcome::would_block) {
+    waiter me;
+    me.element = from;
+    return wait_locked(me, senders_, limit,
+                       nil_ ? wait_reason::chan_send_nil : wait_reason::chan_send);
+  }
+  lock_.unlock();
+  if (wake != nullptr) sched::ready(wake->task);
+  return o == outcome::done ? wait_outcome::done : wait_outcome::closed;
+}
+
+chan_core::wait_outcome chan_core::recv_within(void* to, const wait_limit& limit) noexcept {
+  if (limit.cancelled()) return wait_outcome::expired;
+  sched::critical in_runtime;
+  lock_.lock();
+  waiter* wake = nullptr;
+  outcome o = outcome::would_block;
+  if (!nil_) o = recv_locked(to, &wake);
+  if (o == outcome::would_block) {
+    waiter me;
+    me.element = to;
+    return wait_locked(me, receivers_, limit,
+                       nil_ ? wait_reason::chan_receive_nil : wait_reason::chan_receive);
+  }
+  lock_.unlock();
+  if (wake != nullptr) sched::ready(wake->task);
+  return o == outcome::done ? wait_outcome::done : wait_outcome::closed;
+}
+
+error_code send_limited(chan_core& c, void* from, std::chrono::steady_clock::time_point t) {
+  return error_of(c.send_within(from, limit_at(t)), errc::timed_out);
+}
+error_code send_limited(chan_core& c, void* from, std::chrono::nanoseconds d) {
+  return error_of(c.send_within(from, limit_after(d)), errc::timed_out);
+}
+error_code send_limited(chan_core& c, void* from, const context& ctx) {
+  const auto o = c.send_within(from, limit_of(ctx));
+  return o == chan_core::wait_outcome::expired ? ctx.err() : error_of(o, {});
+}
+error_code recv_limited(chan_core& c, void* to, std::chrono::steady_clock::time_point t) {
+  return error_of(c.recv_within(to, limit_at(t)), errc::timed_out);
+}
+error_code recv_limited(chan_core& c, void* to, std::chrono::nanoseconds d) {
+  return error_of(c.recv_within(to, limit_after(d)), errc::timed_out);
+}
+error_code recv_limited(chan_core& c, void* to, const context& ctx) {
+  const auto o = c.recv_within(to, limit_of(ctx));
+  return o == chan_core::wait_outcome::expired ? ctx.err() : error_of(o, {});
 }
 
 bool chan_core::try_send(void* from) {

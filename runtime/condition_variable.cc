@@ -24,6 +24,10 @@ bool condition_variable::sleep(detail::waiter& w, int64_t deadline_ns) noexcept 
   return sleep_within(w, deadline_ns);
 }
 
+bool condition_variable::sleep(detail::waiter& w, const context& ctx) {
+  return sleep_within(w, detail::limit_of(ctx));
+}
+
 bool condition_variable::sleep_within(detail::waiter& w, const detail::wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();

@@ -4,14 +4,12 @@
 #include <weft/barrier.h>
 #include <weft/latch.h>
 
-#include "runtime/deadline.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
 
 namespace weft {
 
-using detail::time_limit;
 using sched::wait_reason;
 
 void latch::count_down(std::ptrdiff_t n) {
@@ -57,13 +55,11 @@ bool latch::wait_within(const detail::wait_limit& limit) const noexcept {
 void latch::wait() const { wait_within({}); }
 
 bool latch::wait_for(std::chrono::nanoseconds d) const {
-  time_limit t(d);
-  return t.over ? try_wait() : wait_within(t.limit);
+  return d.count() > 0 ? wait_within(detail::limit_after(d)) : try_wait();
 }
 
-bool latch::wait_until(std::chrono::steady_clock::time_point when) const {
-  time_limit t(when);
-  return t.over ? try_wait() : wait_within(t.limit);
+bool latch::wait_until(std::chrono::steady_clock::time_point t) const {
+  return detail::still_ahead(t) ? wait_within(detail::limit_at(t)) : try_wait();
 }
 
 bool latch::wait(const context& ctx) const {

@@ -1,17 +1,19 @@
 // select over channels, as Go's selectgo.
 //
 // All channels are locked in address order, each once. If a case is ready it is carried out under
-// the locks. Otherwise a waiter is put on every channel, sharing one claim; the task parks and the
-// commit step unlocks the channels in the same order, then starts the deadline's timer; the task
-// waits for that before it goes on, so the frame outlives the commit step. Whoever claims first
-// ends the wait; afterwards the channels are locked again to take the other waiters off, each in
-// O(1).
+// the locks; a context is ready once it is cancelled. Otherwise a waiter is put on every channel,
+// sharing one claim; the task parks and the commit step unlocks the channels in the same order,
+// then starts the deadline's timer and listens to the contexts; the task waits for that before it
+// goes on, so the frame outlives the commit step. Whoever claims first ends the wait; afterwards
+// the channels are locked again to take the other waiters off, each in O(1).
 #include <weft/select.h>
 
+#include <algorithm>
+#include <functional>
 #include <new>
 
 #include "base/clock.h"
-#include "runtime/select_wait.h"
+#include "runtime/timed_wait.h"
 #include "scheduler/park.h"
 
 namespace weft::detail {
@@ -23,11 +25,10 @@ using sched::wait_reason;
 constexpr int inline_cases = 8;
 
 // Frames of up to eight cases live on the task's stack.
-template <class T>
+template <class T, int inline_size = inline_cases>
 class small_array {
  public:
-  explicit small_array(int n)
-      : data_(n <= inline_cases ? inline_ : new T[static_cast<size_t>(n)]) {}
+  explicit small_array(int n) : data_(n <= inline_size ? inline_ : new T[static_cast<size_t>(n)]) {}
   ~small_array() {
     if (data_ != inline_) delete[] data_;
   }
@@ -36,7 +37,7 @@ class small_array {
   T* data() noexcept { return data_; }
 
  private:
-  T inline_[inline_cases];
+  T inline_[inline_size];
   T* data_;
 };
 
@@ -44,13 +45,25 @@ bool is_channel(const select_case& c) noexcept {
   return (c.what == kind::recv || c.what == kind::send) && c.channel != nullptr;
 }
 
+struct frame;
+
+struct context_listener : cancel_listener {
+  frame* owner = nullptr;
+  cancel_source* source = nullptr;
+  waiter* mine = nullptr;  // says which case it is
+};
+
 struct frame {
   chan_core** locked = nullptr;  // distinct channels in address order
   int count = 0;
   select_wait wait;
   sched::task* task = nullptr;
-  small_lock arming;  // with a deadline: held until the commit step no longer touches this frame
+  small_lock arming;  // with a limit: held until the commit step no longer touches this frame
   sched::timer deadline;
+  context_listener* listeners = nullptr;
+  int listener_count = 0;
+
+  bool limited() const noexcept { return deadline.fire != nullptr || listener_count > 0; }
 
   void lock_all() noexcept {
     for (int i = 0; i < count; ++i) locked[i]->lock();
@@ -68,20 +81,43 @@ void deadline_passed(sched::timer* t, int64_t) noexcept {
   if (f->wait.claim(&select_wait::timed_out)) sched::ready(task);
 }
 
+void context_cancelled(cancel_listener* l) noexcept {
+  auto* c = static_cast<context_listener*>(l);
+  sched::task* task = c->owner->task;
+  if (c->owner->wait.claim(c->mine)) sched::ready(task, false);
+}
+
+// False: one is cancelled already, and the claim is the caller's.
+bool listen(frame& f) noexcept {
+  for (int i = 0; i < f.listener_count; ++i) {
+    context_listener& l = f.listeners[i];
+    if (!l.source->subscribe(l)) return !f.wait.claim(l.mine);
+  }
+  return true;
+}
+
 bool commit_select(sched::task*, void* arg) {
   auto* f = static_cast<frame*>(arg);
-  const bool timed = f->deadline.fire != nullptr;
+  const bool limited = f->limited();
   f->unlock_all();
-  if (!timed) return true;
+  if (!limited) return true;
   // Not before the task is off its stack: the timer may fire at once. And not under the channels'
   // locks: a timer's function runs under its heap's lock and may send to one of these channels.
-  sched::add_timer(f->deadline);
+  if (f->deadline.fire != nullptr) sched::add_timer(f->deadline);
+  const bool stays = listen(*f);
   f->arming.unlock();
-  return true;
+  return stays;
 }
 
 int collect_channels(select_case* cases, int n, chan_core** out) noexcept {
   int count = 0;
+  if (n > 32) {
+    for (int i = 0; i < n; ++i) {
+      if (is_channel(cases[i])) out[count++] = cases[i].channel;
+    }
+    std::sort(out, out + count, std::less<>());
+    return static_cast<int>(std::unique(out, out + count) - out);
+  }
   for (int i = 0; i < n; ++i) {
     if (!is_channel(cases[i])) continue;
     chan_core* c = cases[i].channel;
@@ -102,6 +138,13 @@ int select_cases(select_case* cases, int n) {
   int timeout = -1;
   small_array<int> order(n);
   small_array<chan_core*> channels(n);
+  int contexts = 0;
+  for (int i = 0; i < n; ++i) {
+    if (cases[i].what != kind::cancelled) continue;
+    cases[i].element = limit_of(*cases[i].ctx).cancellation;
+    if (cases[i].element != nullptr) ++contexts;
+  }
+  small_array<context_listener, 2> listeners(contexts);
   sched::enter();
   uint32_t seed = sched::next_random_number();
   for (int i = 0; i < n; ++i) {
@@ -124,6 +167,12 @@ int select_cases(select_case* cases, int n) {
   f.lock_all();
   for (int k = 0; k < n; ++k) {
     select_case& c = cases[order[k]];
+    if (c.what == kind::cancelled && c.element != nullptr &&
+        static_cast<cancel_source*>(c.element)->cancelled()) {
+      f.unlock_all();
+      sched::leave();
+      return order[k];
+    }
     if (!is_channel(c)) continue;
     waiter* wake = nullptr;
     auto o = c.what == kind::recv ? c.channel->recv_locked(c.element, &wake)
@@ -150,29 +199,38 @@ int select_cases(select_case* cases, int n) {
   for (int k = 0; k < n; ++k) {
     const int i = order[k];
     select_case& c = cases[i];
-    if (!is_channel(c)) continue;
     waiter& w = waiters[i];
+    w.case_index = i;
+    if (c.what == kind::cancelled && c.element != nullptr) {
+      context_listener& l = listeners[f.listener_count++];
+      l.fire = context_cancelled;
+      l.owner = &f;
+      l.source = static_cast<cancel_source*>(c.element);
+      l.mine = &w;
+    }
+    if (!is_channel(c)) continue;
     w.task = f.task;
     w.element = c.element;
     w.select = &f.wait;
-    w.case_index = i;
     (c.what == kind::recv ? c.channel->receivers() : c.channel->senders()).push_back(&w);
   }
+  f.listeners = listeners.data();
   if (timeout >= 0) {
     f.deadline.when_ns = sched::deadline_after(base::now_refresh(), cases[timeout].timeout_ns);
     f.deadline.fire = deadline_passed;
     f.deadline.arg = &f;
-    f.arming.lock();
   }
-  if (f.count == 0 && timeout < 0) {
+  if (f.limited()) f.arming.lock();
+  if (f.count == 0 && !f.limited()) {
     sched::park(wait_reason::select_no_cases, nullptr, nullptr, nullptr);
   } else {
     sched::park(wait_reason::select, f.count > 0 ? f.locked[0] : nullptr, commit_select, &f);
   }
 
-  if (timeout >= 0) {
+  if (f.limited()) {
     f.arming.lock();
     sched::remove_timer(f.deadline);
+    for (int i = 0; i < f.listener_count; ++i) listeners[i].source->unsubscribe(listeners[i]);
   }
   f.lock_all();
   for (int i = 0; i < n; ++i) {

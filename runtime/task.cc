@@ -1,4 +1,5 @@
 #include <weft/blocking.h>
+#include <weft/context.h>
 #include <weft/error.h>
 #include <weft/task.h>
 
@@ -9,6 +10,7 @@
 
 #include "base/clock.h"
 #include "runtime/task_locals.h"
+#include "runtime/timed_wait.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 
@@ -16,11 +18,6 @@ namespace weft {
 namespace detail {
 
 void throw_empty_join() { throw panic_error("join of an empty or already joined handle"); }
-
-sched::task* join_state::finished() noexcept {
-  static sched::task mark;
-  return &mark;
-}
 
 join_state::~join_state() {
   // Nobody will ever see it: it is as uncaught as if it had escaped go(). Leaving this destructor
@@ -31,21 +28,44 @@ join_state::~join_state() {
 void join_state::finish() noexcept {
   destroy_task_locals();
   sched::critical in_runtime;
-  // [ord join.done] release: publishes the result; acquire: the joiner's wait
-  sched::task* waiting = waiter_.exchange(finished(), std::memory_order_acq_rel);
-  if (waiting != nullptr) sched::ready(waiting);
+  lock_.lock();
+  done_.store(true, std::memory_order_release);  // [ord join.done] publishes the result
+  waiter* w = joiner_;
+  if (w != nullptr && w->select != nullptr && !w->select->claim(w)) w = nullptr;
+  lock_.unlock();
+  if (w != nullptr) sched::ready(w->task);
 }
 
-bool join_state::commit_wait(sched::task* t, void* self) {
-  sched::task* nobody = nullptr;
-  return static_cast<join_state*>(self)->waiter_.compare_exchange_strong(nobody, t,
-                                                                         std::memory_order_acq_rel);
-}
-
-void join_state::wait() noexcept {
-  if (done()) return;
+bool join_state::wait_within(const wait_limit& limit) noexcept {
+  if (done()) return true;  // [ord join.done]
   sched::critical in_runtime;
-  sched::park(sched::wait_reason::join, this, commit_wait, this);
+  lock_.lock();
+  if (done()) {
+    lock_.unlock();
+    return true;
+  }
+  waiter w;
+  w.task = sched::current_task();
+  joiner_ = &w;
+  if (wait_until(w, limit, sched::wait_reason::join, this, lock_)) return true;
+  joiner_ = nullptr;
+  lock_.unlock();
+  return done();
+}
+
+void join_state::wait() noexcept { wait_within({}); }
+
+error_code join_state::wait(std::chrono::nanoseconds d) noexcept {
+  return wait_within(limit_after(d)) ? error_code() : errc::timed_out;
+}
+
+error_code join_state::wait(std::chrono::steady_clock::time_point t) noexcept {
+  return wait_within(limit_at(t)) ? error_code() : errc::timed_out;
+}
+
+error_code join_state::wait(const context& ctx) {
+  const wait_limit limit = limit_of(ctx);
+  return !limit.cancelled() && wait_within(limit) ? error_code() : ctx.err();
 }
 
 void join_state::rethrow_if_failed() {
@@ -88,6 +108,21 @@ void sleep_until_ns(int64_t when_ns) noexcept {
   sched::park(sched::wait_reason::sleep, nullptr, commit_sleep, &t);
 }
 
+// A waiter on no list: only a limit ends its wait.
+bool sleep_within(const detail::wait_limit& limit) noexcept {
+  if (limit.cancellation == nullptr) {
+    sleep_until_ns(limit.deadline_ns);
+    return true;
+  }
+  sched::critical in_runtime;
+  detail::small_lock lock;
+  detail::waiter w;
+  w.task = sched::current_task();
+  lock.lock();
+  const auto end = wait_within(w, limit, sched::wait_reason::sleep, nullptr, lock);
+  return end == detail::wait_end::timed_out;
+}
+
 }  // namespace
 
 int64_t num_tasks() noexcept { return sched::live_tasks(); }
@@ -115,6 +150,21 @@ void sleep_for(std::chrono::nanoseconds d) {
 void sleep_until(std::chrono::steady_clock::time_point t) {
   int64_t when = t.time_since_epoch().count();
   if (when > base::now_ns()) sleep_until_ns(when);
+}
+
+bool sleep_for(const weft::context& ctx, std::chrono::nanoseconds d) {
+  detail::wait_limit limit = detail::limit_of(ctx);
+  if (limit.cancelled()) return false;
+  if (d.count() <= 0) return true;
+  limit.deadline_ns = sched::deadline_after(base::now_ns(), d.count());
+  return sleep_within(limit);
+}
+
+bool sleep_until(const weft::context& ctx, std::chrono::steady_clock::time_point t) {
+  detail::wait_limit limit = detail::limit_of(ctx);
+  if (limit.cancelled()) return false;
+  limit.deadline_ns = t.time_since_epoch().count();
+  return limit.deadline_ns <= base::now_ns() || sleep_within(limit);
 }
 
 uint64_t id() noexcept {

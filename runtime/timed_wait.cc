@@ -48,9 +48,14 @@ void source_cancelled(cancel_listener* l) noexcept {
 
 bool wait_until(waiter& w, const wait_limit& limit, sched::wait_reason reason, const void* waits_on,
                 small_lock& lock) noexcept {
+  return wait_within(w, limit, reason, waits_on, lock) == wait_end::woken;
+}
+
+wait_end wait_within(waiter& w, const wait_limit& limit, sched::wait_reason reason,
+                     const void* waits_on, small_lock& lock) noexcept {
   if (limit.none()) {
     sched::park(reason, waits_on, commit_unlock, &lock);
-    return true;
+    return wait_end::woken;
   }
   limited_frame f;
   f.fire = source_cancelled;
@@ -67,12 +72,13 @@ bool wait_until(waiter& w, const wait_limit& limit, sched::wait_reason reason, c
   sched::remove_timer(f.deadline);
   if (f.source != nullptr) f.source->unsubscribe(f);
   const waiter* winner = f.wait.winner.load(std::memory_order_acquire);
-  if (winner != &select_wait::timed_out && winner != &select_wait::cancelled) return true;
+  if (winner != &select_wait::timed_out && winner != &select_wait::cancelled)
+    return wait_end::woken;
   // A waker that lost the claim may still hold the lock and touch this frame. The lock is kept:
   // without its claim, the waiter must not be found on the list.
   lock.lock();
   w.select = nullptr;
-  return false;
+  return winner == &select_wait::cancelled ? wait_end::cancelled : wait_end::timed_out;
 }
 
 }  // namespace weft::detail

@@ -2,6 +2,9 @@
 // Waits with optional limits, on a list that a small_lock guards.
 #include <weft/detail/waiter.h>
 
+#include <chrono>
+
+#include "base/clock.h"
 #include "runtime/cancel_source.h"
 #include "runtime/select_wait.h"
 #include "scheduler/park.h"
@@ -33,6 +36,23 @@ wait_limit limit_of(const context& ctx);
 // an operation then asks limit.cancelled() first. Inside a critical section.
 bool wait_until(waiter& w, const wait_limit& limit, sched::wait_reason reason, const void* waits_on,
                 small_lock& lock) noexcept;
+
+// The same, and which limit it was. For each but `woken` the lock is held.
+enum class wait_end : uint8_t { woken, timed_out, cancelled };
+wait_end wait_within(waiter& w, const wait_limit& limit, sched::wait_reason reason,
+                     const void* waits_on, small_lock& lock) noexcept;
+
+// The limit of a time that ends d from now, and of a point in time.
+inline wait_limit limit_after(std::chrono::nanoseconds d) noexcept {
+  const int64_t now = base::now_refresh();
+  return d.count() <= 0 ? now : sched::deadline_after(now, d.count());
+}
+inline wait_limit limit_at(std::chrono::steady_clock::time_point t) noexcept {
+  return {t.time_since_epoch().count()};
+}
+inline bool still_ahead(std::chrono::steady_clock::time_point t) noexcept {
+  return t.time_since_epoch().count() > base::now_ns();
+}
 
 // The first waiter whose wait has not ended by its limit; null if none.
 inline waiter* pop_claimable(waiter_list& list) noexcept {

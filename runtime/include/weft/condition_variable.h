@@ -3,6 +3,7 @@
 #include <weft/detail/waiter.h>
 
 #include <chrono>
+#include <concepts>
 #include <condition_variable>
 
 namespace weft {
@@ -23,9 +24,28 @@ class condition_variable {
   void wait(Lock& lock) {
     wait_at(lock, INT64_MAX);
   }
-  template <class Lock, class Predicate>
+  template <class Lock, std::predicate Predicate>
   void wait(Lock& lock, Predicate done) {
     while (!done()) wait(lock);
+  }
+  // As wait, until the context is cancelled at the latest: false then, and also if it was cancelled
+  // before. A notification that this waiter has taken is never reported as a cancellation, so none
+  // is lost. The lock is held again in either case. With a predicate: what that says at the end.
+  template <class Lock>
+  [[nodiscard]] bool wait(Lock& lock, const context& ctx) {
+    detail::waiter w;
+    enqueue(w);
+    lock.unlock();
+    bool notified = sleep(w, ctx);
+    lock.lock();
+    return notified;
+  }
+  template <class Lock, std::predicate Predicate>
+  bool wait(Lock& lock, const context& ctx, Predicate done) {
+    while (!done()) {
+      if (!wait(lock, ctx)) return done();
+    }
+    return true;
   }
   // As wait, at most until t; the lock is held again in either case.
   template <class Lock>
@@ -70,6 +90,7 @@ class condition_variable {
   }
   void enqueue(detail::waiter& w) noexcept;
   bool sleep(detail::waiter& w, int64_t deadline_ns) noexcept;
+  bool sleep(detail::waiter& w, const context& ctx);
   bool sleep_within(detail::waiter& w, const detail::wait_limit& limit) noexcept;
 
   detail::small_lock lock_;

@@ -6,6 +6,7 @@
 //       weft::on_send(results, r, [&] { ... }),
 //       weft::on_timeout(5s, [&] { ... }));
 #include <weft/chan.h>
+#include <weft/context.h>
 
 #include <chrono>
 #include <cstdint>
@@ -18,12 +19,13 @@ namespace weft {
 namespace detail {
 
 struct select_case {
-  enum class kind : uint8_t { recv, send, timeout, otherwise };
+  enum class kind : uint8_t { recv, send, timeout, otherwise, cancelled, unused };
   kind what;
   chan_core* channel = nullptr;  // null: the nil channel, never ready
   void* element = nullptr;
   int64_t timeout_ns = 0;
-  bool success = false;  // out; recv: a value arrived
+  bool success = false;          // out; recv: a value arrived
+  const context* ctx = nullptr;  // cancelled
 };
 
 // Runs the protocol over cases[0..n) and returns the index of the one that took effect. A chosen
@@ -36,7 +38,7 @@ struct recv_clause {
   F f;
   alignas(T) std::byte room[sizeof(T)];
 
-  select_case describe() { return {select_case::kind::recv, ref.get(), room, 0, false}; }
+  select_case describe() { return {select_case::kind::recv, ref.get(), room}; }
   void run(bool success) {
     std::optional<T> v;
     if (success) {
@@ -56,7 +58,7 @@ struct send_clause {
   chan_ref ref;
   T value;
   F f;
-  select_case describe() { return {select_case::kind::send, ref.get(), &value, 0, false}; }
+  select_case describe() { return {select_case::kind::send, ref.get(), &value}; }
   void run(bool) { f(); }
 };
 
@@ -64,8 +66,16 @@ template <class F>
 struct timeout_clause {
   std::chrono::nanoseconds after;
   F f;
+  select_case describe() { return {select_case::kind::timeout, nullptr, nullptr, after.count()}; }
+  void run(bool) { f(); }
+};
+
+template <class F>
+struct done_clause {
+  context ctx;
+  F f;
   select_case describe() {
-    return {select_case::kind::timeout, nullptr, nullptr, after.count(), false};
+    return {select_case::kind::cancelled, nullptr, nullptr, 0, false, &ctx};
   }
   void run(bool) { f(); }
 };
@@ -73,7 +83,7 @@ struct timeout_clause {
 template <class F>
 struct default_clause {
   F f;
-  select_case describe() { return {select_case::kind::otherwise, nullptr, nullptr, 0, false}; }
+  select_case describe() { return {select_case::kind::otherwise}; }
   void run(bool) { f(); }
 };
 
@@ -101,6 +111,13 @@ auto on_send(const Chan<T>& c, V&& v, F f = {}) {
 template <class F = detail::nothing>
 auto on_timeout(std::chrono::nanoseconds d, F f = {}) {
   return detail::timeout_clause<F>{d, std::move(f)};
+}
+
+// Chosen when the context is cancelled. A case like a channel's: if others are ready too, chance
+// decides. Costs less than on_recv(ctx.done()), which means the same.
+template <class F = detail::nothing>
+auto on_done(context ctx, F f = {}) {
+  return detail::done_clause<F>{std::move(ctx), std::move(f)};
 }
 
 // Chosen at once when no channel is ready.

@@ -6,6 +6,7 @@
 //   use(h.join());
 #include <weft/detail/join_state.h>
 #include <weft/detail/spawn.h>
+#include <weft/result.h>
 
 #include <chrono>
 #include <cstdint>
@@ -88,6 +89,12 @@ class [[nodiscard]] join_handle {
     if constexpr (!std::is_void_v<T>) return std::move(*shared->value);
   }
 
+  // The same with a limit: errc::timed_out or the context's error when that is reached before the
+  // task has ended. The handle then still is joinable and the task goes on.
+  result<T> join_for(std::chrono::nanoseconds d) { return join_within(d); }
+  result<T> join_until(std::chrono::steady_clock::time_point t) { return join_within(t); }
+  result<T> join(const context& ctx) { return join_within(ctx); }
+
   // True until join() or a move.
   bool joinable() const noexcept { return state_ != nullptr; }
   // True once the task has ended. Does not wait.
@@ -102,6 +109,18 @@ class [[nodiscard]] join_handle {
       -> join_handle<std::invoke_result_t<std::decay_t<F>>>;
   template <class F>
   friend auto spawn(F&&) -> join_handle<std::invoke_result_t<std::decay_t<F>>>;
+
+  template <class Limit>
+  result<T> join_within(const Limit& limit) {
+    if (state_ == nullptr) detail::throw_empty_join();
+    if (error_code e = state_->wait(limit)) return e;
+    if constexpr (std::is_void_v<T>) {
+      join();
+      return {};
+    } else {
+      return join();
+    }
+  }
 
   explicit join_handle(std::shared_ptr<state> s) : state_(std::move(s)) {}
   std::shared_ptr<state> state_;
@@ -153,6 +172,10 @@ void yield();
 // that is no task it blocks the thread.
 void sleep_for(std::chrono::nanoseconds d);
 void sleep_until(std::chrono::steady_clock::time_point t);
+
+// The same until the context is cancelled at the latest. True if the whole time has passed.
+[[nodiscard]] bool sleep_for(const weft::context& ctx, std::chrono::nanoseconds d);
+[[nodiscard]] bool sleep_until(const weft::context& ctx, std::chrono::steady_clock::time_point t);
 
 // The task's id: unique, never reused; the main task's is 1.
 uint64_t id() noexcept;

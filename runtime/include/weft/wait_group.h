@@ -7,6 +7,7 @@
 #include <weft/detail/waiter.h>
 #include <weft/task.h>
 
+#include <chrono>
 #include <cstdint>
 #include <utility>
 
@@ -27,6 +28,11 @@ class wait_group {
   // afterwards. The object may be destroyed as soon as wait() has returned and no other call is
   // under way.
   void wait();
+  // As wait, with a limit; false when it was reached before the counter was 0. A cancelled context
+  // ends the wait at once, whatever the counter is.
+  [[nodiscard]] bool wait_for(std::chrono::nanoseconds d);
+  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool wait(const context& ctx);
 
   // add(1), run f in a new task, done() when it returns. An exception that escapes f ends the
   // process.
@@ -40,6 +46,8 @@ class wait_group {
   }
 
  private:
+  bool wait_within(const detail::wait_limit& limit) noexcept;
+
   detail::small_lock lock_;
   int64_t count_ = 0;
   detail::waiter_list waiters_;

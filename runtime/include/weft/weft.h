@@ -15,9 +15,11 @@
 #include <weft/recursive_mutex.h>
 #include <weft/run.h>
 #include <weft/select.h>
+#include <weft/select_set.h>
 #include <weft/semaphore.h>
 #include <weft/shared_mutex.h>
 #include <weft/task.h>
+#include <weft/task_group.h>
 #include <weft/task_local.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>

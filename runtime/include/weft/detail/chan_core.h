@@ -1,8 +1,10 @@
 #pragma once
 // The channel behind every chan<T>, independent of T.
 #include <weft/detail/waiter.h>
+#include <weft/result.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -61,6 +63,9 @@ class chan_core {
   // `from`: a value, moved from on success. `to`: room for one.
   void send(void* from);
   bool recv(void* to);  // false: closed and drained
+  enum class wait_outcome : uint8_t { done, closed, expired };
+  wait_outcome send_within(void* from, const wait_limit& limit) noexcept;
+  wait_outcome recv_within(void* to, const wait_limit& limit) noexcept;
   bool try_send(void* from);
   bool try_recv(void* to, bool& open);
   void close();
@@ -94,6 +99,8 @@ class chan_core {
       : capacity_(capacity), ops_(ops), buffer_(buffer) {}
   ~chan_core() = default;
 
+  wait_outcome wait_locked(waiter& me, waiter_list& list, const wait_limit& limit,
+                           sched::wait_reason reason) noexcept;
   void* at(size_t i) noexcept { return buffer_ + i * ops_.size; }
   void move(void* to, void* from) noexcept;
   waiter* pop_receiver() noexcept;
@@ -113,6 +120,14 @@ class chan_core {
   waiter_list receivers_;
   waiter_list senders_;
 };
+
+// send and recv with a limit: no error, errc::channel_closed, errc::timed_out or the context's.
+error_code send_limited(chan_core& c, void* from, std::chrono::nanoseconds d);
+error_code send_limited(chan_core& c, void* from, std::chrono::steady_clock::time_point t);
+error_code send_limited(chan_core& c, void* from, const context& ctx);
+error_code recv_limited(chan_core& c, void* to, std::chrono::nanoseconds d);
+error_code recv_limited(chan_core& c, void* to, std::chrono::steady_clock::time_point t);
+error_code recv_limited(chan_core& c, void* to, const context& ctx);
 
 inline chan_ref::chan_ref(const chan_ref& o) noexcept : core_(o.core_) {
   if (core_ != nullptr) core_->add_ref();

@@ -1,12 +1,10 @@
 #pragma once
-#include <weft/detail/config.h>
+#include <weft/detail/waiter.h>
+#include <weft/result.h>
 
 #include <atomic>
+#include <chrono>
 #include <exception>
-
-namespace weft::sched {
-struct task;
-}
 
 namespace weft::detail {
 
@@ -22,15 +20,19 @@ class join_state {
   void fail() noexcept { error_ = std::current_exception(); }
   void finish() noexcept;  // last call of the task
   void wait() noexcept;
+  // No error, or errc::timed_out, or the context's.
+  error_code wait(std::chrono::nanoseconds d) noexcept;
+  error_code wait(std::chrono::steady_clock::time_point t) noexcept;
+  error_code wait(const context& ctx);
   void rethrow_if_failed();
-  bool done() const noexcept { return waiter_.load(std::memory_order_acquire) == finished(); }
+  bool done() const noexcept { return done_.load(std::memory_order_acquire); }
 
  private:
-  static sched::task* finished() noexcept;
-  static bool commit_wait(sched::task* t, void* self);
+  bool wait_within(const wait_limit& limit) noexcept;
 
-  // null, the task that joins, or finished()
-  std::atomic<sched::task*> waiter_{nullptr};
+  small_lock lock_;
+  std::atomic<bool> done_{false};  // written under lock_
+  waiter* joiner_ = nullptr;       // likewise
   std::exception_ptr error_;
 };
 

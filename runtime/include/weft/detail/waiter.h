@@ -7,7 +7,8 @@
 
 namespace weft::sched {
 struct task;
-}
+enum class wait_reason : uint8_t;
+}  // namespace weft::sched
 
 namespace weft {
 class context;
