@@ -4,16 +4,12 @@
 #include <weft/barrier.h>
 #include <weft/latch.h>
 
-#include <utility>
-
-#include "runtime/deadline.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
 
 namespace weft {
 
-using detail::time_limit;
 using sched::wait_reason;
 
 void latch::count_down(std::ptrdiff_t n) {
@@ -59,13 +55,16 @@ bool latch::wait_within(const detail::wait_limit& limit) const noexcept {
 void latch::wait() const { wait_within({}); }
 
 bool latch::wait_for(std::chrono::nanoseconds d) const {
-  time_limit t(d);
-  return t.over ? try_wait() : wait_within(t.limit);
+  return d.count() > 0 ? wait_within(detail::limit_after(d)) : try_wait();
 }
 
-bool latch::wait_until(std::chrono::steady_clock::time_point when) const {
-  time_limit t(when);
-  return t.over ? try_wait() : wait_within(t.limit);
+bool latch::wait_until(std::chrono::steady_clock::time_point t) const {
+  return detail::still_ahead(t) ? wait_within(detail::limit_at(t)) : try_wait();
+}
+
+bool latch::wait(const context& ctx) const {
+  const detail::wait_limit limit = detail::limit_of(ctx);
+  return !limit.cancelled() && wait_within(limit);
 }
 
 namespace detail {
@@ -91,22 +90,32 @@ void barrier_core::begin_phase() noexcept {
   ++phase_;
   left_ = expected_;
   waiter_list woken;
-  std::swap(woken, waiters_);
+  while (waiter* w = pop_claimable(waiters_)) woken.push_back(w);
   lock_.unlock();
   wake_all(woken);
 }
 
-void barrier_core::wait(uint64_t phase) noexcept {
+void barrier_core::wait(uint64_t phase) noexcept { wait_within(phase, {}); }
+
+bool barrier_core::wait(uint64_t phase, const context& ctx) {
+  const wait_limit limit = limit_of(ctx);
+  return !limit.cancelled() && wait_within(phase, limit);
+}
+
+bool barrier_core::wait_within(uint64_t phase, const wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (phase_ != phase) {
     lock_.unlock();
-    return;
+    return true;
   }
   waiter w;
   w.task = sched::current_task();
   waiters_.push_back(&w);
-  wait_until(w, {}, wait_reason::barrier_wait, this, lock_);
+  if (wait_until(w, limit, wait_reason::barrier_wait, this, lock_)) return true;
+  if (w.queued) waiters_.erase(&w);
+  lock_.unlock();
+  return false;
 }
 
 }  // namespace detail

@@ -47,6 +47,14 @@ bool recursive_mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   return true;
 }
 
+bool recursive_mutex::lock(const context& ctx) {
+  const uint64_t me = this_task::id();
+  if (take_again(me)) return true;
+  if (!mutex_.lock(ctx)) return false;
+  take(me);
+  return true;
+}
+
 void recursive_mutex::unlock() {
   const uint64_t me = this_task::id();
   const uint64_t owner = owner_.load(std::memory_order_relaxed);

@@ -2,7 +2,6 @@
 
 #include <string>
 
-#include "runtime/deadline.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
@@ -29,15 +28,16 @@ bool semaphore::acquire_within(const wait_limit& limit) noexcept {
 }
 
 bool semaphore::acquire_for(std::chrono::nanoseconds d) {
-  if (try_acquire()) return true;
-  time_limit t(d);
-  return !t.over && acquire_within(t.limit);
+  return try_acquire() || (d.count() > 0 && acquire_within(limit_after(d)));
 }
 
-bool semaphore::acquire_until(std::chrono::steady_clock::time_point when) {
-  if (try_acquire()) return true;
-  time_limit t(when);
-  return !t.over && acquire_within(t.limit);
+bool semaphore::acquire_until(std::chrono::steady_clock::time_point t) {
+  return try_acquire() || (still_ahead(t) && acquire_within(limit_at(t)));
+}
+
+bool semaphore::acquire(const context& ctx) {
+  const wait_limit limit = limit_of(ctx);
+  return !limit.cancelled() && acquire_within(limit);
 }
 
 void semaphore::release(std::ptrdiff_t n) {

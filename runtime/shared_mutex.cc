@@ -18,14 +18,12 @@
 #include <weft/shared_mutex.h>
 
 #include "base/check.h"
-#include "runtime/deadline.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
 
 namespace weft {
 
-using detail::time_limit;
 using detail::wait_limit;
 using sched::wait_reason;
 
@@ -56,15 +54,16 @@ bool shared_mutex::lock_shared_within(const wait_limit& limit) noexcept {
 }
 
 bool shared_mutex::try_lock_shared_for(std::chrono::nanoseconds d) {
-  if (try_lock_shared()) return true;
-  time_limit t(d);
-  return !t.over && lock_shared_within(t.limit);
+  return try_lock_shared() || (d.count() > 0 && lock_shared_within(detail::limit_after(d)));
 }
 
-bool shared_mutex::try_lock_shared_until(std::chrono::steady_clock::time_point when) {
-  if (try_lock_shared()) return true;
-  time_limit t(when);
-  return !t.over && lock_shared_within(t.limit);
+bool shared_mutex::try_lock_shared_until(std::chrono::steady_clock::time_point t) {
+  return try_lock_shared() || (detail::still_ahead(t) && lock_shared_within(detail::limit_at(t)));
+}
+
+bool shared_mutex::lock_shared(const context& ctx) {
+  const wait_limit limit = detail::limit_of(ctx);
+  return !limit.cancelled() && lock_shared_within(limit);
 }
 
 void shared_mutex::unlock_last_shared() {
@@ -129,15 +128,16 @@ bool shared_mutex::try_lock() noexcept {
 }
 
 bool shared_mutex::try_lock_for(std::chrono::nanoseconds d) {
-  if (try_lock()) return true;
-  time_limit t(d);
-  return !t.over && lock_within(t.limit);
+  return try_lock() || (d.count() > 0 && lock_within(detail::limit_after(d)));
 }
 
-bool shared_mutex::try_lock_until(std::chrono::steady_clock::time_point when) {
-  if (try_lock()) return true;
-  time_limit t(when);
-  return !t.over && lock_within(t.limit);
+bool shared_mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
+  return try_lock() || (detail::still_ahead(t) && lock_within(detail::limit_at(t)));
+}
+
+bool shared_mutex::lock(const context& ctx) {
+  const wait_limit limit = detail::limit_of(ctx);
+  return !limit.cancelled() && lock_within(limit);
 }
 
 void shared_mutex::unlock() {

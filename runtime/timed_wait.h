@@ -50,6 +50,9 @@ inline wait_limit limit_after(std::chrono::nanoseconds d) noexcept {
 inline wait_limit limit_at(std::chrono::steady_clock::time_point t) noexcept {
   return {t.time_since_epoch().count()};
 }
+inline bool still_ahead(std::chrono::steady_clock::time_point t) noexcept {
+  return t.time_since_epoch().count() > base::now_ns();
+}
 
 // The first waiter whose wait has not ended by its limit; null if none.
 inline waiter* pop_claimable(waiter_list& list) noexcept {

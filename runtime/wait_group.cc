@@ -14,15 +14,22 @@ namespace weft {
 void wait_group::add(int64_t n) {
   sched::critical in_runtime;
   lock_.lock();
-  count_ += n;
-  if (count_ < 0) {
-    count_ -= n;
+  const char* misuse = nullptr;
+  if (count_ + n < 0)
+    misuse = "sync: negative WaitGroup counter";
+  else if (n > 0 && count_ == 0 && returning_ > 0)
+    misuse = "sync: WaitGroup is reused before previous Wait has returned";
+  if (misuse != nullptr) {
     lock_.unlock();
-    throw panic_error("sync: negative WaitGroup counter");
+    throw panic_error(misuse);
   }
+  count_ += n;
   detail::waiter_list woken;
   if (count_ == 0) {
-    while (detail::waiter* w = detail::pop_claimable(waiters_)) woken.push_back(w);
+    while (detail::waiter* w = detail::pop_claimable(waiters_)) {
+      ++returning_;
+      woken.push_back(w);
+    }
   }
   lock_.unlock();
   detail::wake_all(woken);
@@ -38,10 +45,16 @@ bool wait_group::wait_within(const detail::wait_limit& limit) noexcept {
   detail::waiter w;
   w.task = sched::current_task();
   waiters_.push_back(&w);
-  if (detail::wait_until(w, limit, sched::wait_reason::wait_group_wait, this, lock_)) return true;
-  if (w.queued) waiters_.erase(&w);
+  const bool released =
+      detail::wait_until(w, limit, sched::wait_reason::wait_group_wait, this, lock_);
+  if (released) {
+    lock_.lock();
+    --returning_;
+  } else if (w.queued) {
+    waiters_.erase(&w);
+  }
   lock_.unlock();
-  return false;
+  return released;
 }
 
 void wait_group::wait() { wait_within({}); }

@@ -3,6 +3,7 @@
 #include <weft/barrier.h>
 #include <weft/blocking.h>
 #include <weft/chan.h>
+#include <weft/context.h>
 #include <weft/latch.h>
 #include <weft/once.h>
 #include <weft/recursive_mutex.h>
@@ -493,6 +494,53 @@ WEFT_WORLD_TEST(Barrier, DropsAndTokens) {
   b.wait(std::move(both));
   EXPECT_NE(panic_of([&] { static_cast<void>(b.arrive(0)); }), "nothing was thrown");
   EXPECT_NE(panic_of([] { barrier<>(-1); }), "nothing was thrown");
+}
+
+// --- cancellation
+
+// Every wait ends when its context is cancelled, and leaves no trace.
+WEFT_WORLD_TEST(Locks, CancelledContextsEndWaits) {
+  recursive_mutex recursive;
+  shared_mutex shared;
+  counting_semaphore<> permits(0);
+  latch closed(1);
+  barrier<> lonely(2);
+  recursive.lock();
+  shared.lock_shared();
+  auto [ctx, cancel] = with_cancel(background());
+  std::vector<join_handle<bool>> waits;
+  auto start = [&](auto wait, wait_reason reason, int n) {
+    waits.push_back(spawn([&ctx = ctx, wait] { return wait(ctx); }));
+    EXPECT_TRUE(eventually_waiting(reason, n));
+  };
+  start([&](const context& c) { return recursive.lock(c); }, wait_reason::mutex_lock, 1);
+  start([&](const context& c) { return shared.lock(c); }, wait_reason::rwmutex_lock, 1);
+  start([&](const context& c) { return shared.lock(c); }, wait_reason::rwmutex_lock, 2);
+  start([&](const context& c) { return shared.lock_shared(c); }, wait_reason::rwmutex_rlock, 1);
+  start([&](const context& c) { return permits.acquire(c); }, wait_reason::semacquire, 1);
+  start([&](const context& c) { return closed.wait(c); }, wait_reason::latch_wait, 1);
+  start([&](const context& c) { return lonely.wait(lonely.arrive(), c); },
+        wait_reason::barrier_wait, 1);
+  cancel();
+  // The reader may have got in when the first writer left, before its own wait was ended.
+  for (size_t i = 0; i < waits.size(); ++i) {
+    const bool got = waits[i].join();
+    if (i == 3 && got)
+      shared.unlock_shared();
+    else
+      EXPECT_FALSE(got) << i;
+  }
+  EXPECT_TRUE(shared.try_lock_shared());
+  EXPECT_FALSE(shared.lock_shared(ctx));
+  EXPECT_FALSE(shared.lock(ctx));
+  EXPECT_TRUE(recursive.lock(ctx)) << "it is held already";
+  shared.unlock_shared();
+  shared.unlock_shared();
+  EXPECT_TRUE(shared.try_lock());
+  permits.release();
+  EXPECT_FALSE(permits.acquire(ctx));
+  EXPECT_TRUE(permits.acquire(background()));
+  static_cast<void>(lonely.arrive());
 }
 
 // --- once

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "tests/conformance/world.h"
@@ -163,6 +164,33 @@ WEFT_WORLD_TEST(E4_Mutex, S1_ManyStarvingWaitersAllGetIt) {
   m.unlock();
 }
 
+// Whoever is the last to unlock destroys it, though others may not have returned from unlock() yet.
+WEFT_WORLD_TEST(E4_Mutex, MayDieAfterTheLastUnlock) {
+  struct shared {
+    mutex m;
+    int users = 4;
+  };
+  wait_group wg;
+  for (int i = 0; i < test::sized(2000, 200); ++i) {
+    auto* s = new shared;
+    for (int k = 0; k < 4; ++k) {
+      wg.go([s, timed = k == 3] {
+        while (!timed || !s->m.try_lock_for(1us)) {
+          if (timed) continue;
+          s->m.lock();
+          break;
+        }
+        const bool last = --s->users == 0;
+        if (s->users % 2 == 0) this_task::yield();
+        s->m.unlock();
+        if (last) delete s;
+      });
+    }
+    if (i % 16 == 0) wg.wait();
+  }
+  wg.wait();
+}
+
 WEFT_WORLD_TEST(E4_WaitGroup, S3_ReleasesAllWaitersAtZero) {
   wait_group wg;
   wg.wait();  // nothing to wait for
@@ -195,6 +223,32 @@ WEFT_WORLD_TEST(E4_WaitGroup, S3_NegativeCounterPanics) {
   }
   wg.add(-3);  // the failed call changed nothing
   wg.wait();
+}
+
+// On one processor the released waiter has not run yet when the next round begins, unless this task
+// was interrupted for long in between: then it is tried again.
+TEST(E4_WaitGroup, S3_ReuseBeforeWaitHasReturnedPanics) {
+  test::in_world(1, [] {
+    std::string seen;
+    for (int attempt = 0; attempt < 1000 && seen.empty(); ++attempt) {
+      wait_group wg;
+      wg.add(1);
+      auto waiter = spawn([&] { wg.wait(); });
+      ASSERT_TRUE(eventually_waiting(wait_reason::wait_group_wait, 1));
+      wg.done();
+      try {
+        wg.add(1);
+        wg.done();
+      } catch (const panic_error& e) {
+        seen = e.what();
+      }
+      waiter.join();
+      wg.add(1);  // it has returned: allowed
+      wg.done();
+      wg.wait();
+    }
+    EXPECT_EQ(seen, "sync: WaitGroup is reused before previous Wait has returned");
+  });
 }
 
 WEFT_WORLD_TEST(E4_WaitGroup, S3_IsReusableAndMayDieAfterWait) {

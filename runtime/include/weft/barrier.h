@@ -25,8 +25,11 @@ class barrier_core {
   bool arrive(std::ptrdiff_t n, std::ptrdiff_t dropped, uint64_t& phase);
   void begin_phase() noexcept;
   void wait(uint64_t phase) noexcept;
+  bool wait(uint64_t phase, const context& ctx);
 
  private:
+  bool wait_within(uint64_t phase, const wait_limit& limit) noexcept;
+
   small_lock lock_;
   uint64_t phase_ = 0;
   std::ptrdiff_t expected_;  // arrivals per phase, from the next one on
@@ -77,6 +80,12 @@ class barrier {
 
   // Waits for the end of the token's phase. Parks a task ("barrier wait"), blocks a thread.
   void wait(arrival_token&& token) const { core_.wait(token.phase_); }
+
+  // Waits until the context is cancelled or its deadline passes. False then, and also if it was
+  // cancelled before; the arrival counts all the same.
+  [[nodiscard]] bool wait(arrival_token&& token, const context& ctx) const {
+    return core_.wait(token.phase_, ctx);
+  }
 
   void arrive_and_wait() { wait(arrive()); }
 

@@ -33,6 +33,9 @@ class latch {
   // Waits at most d. False if the count was not 0 in time.
   bool wait_for(std::chrono::nanoseconds d) const;
   bool wait_until(std::chrono::steady_clock::time_point t) const;
+  // Waits until the context is cancelled or its deadline passes. False then, and also if it was
+  // cancelled before, whatever the count is.
+  [[nodiscard]] bool wait(const context& ctx) const;
 
   void arrive_and_wait(std::ptrdiff_t n = 1) {
     count_down(n);

@@ -22,6 +22,9 @@ class recursive_mutex {
   // Waits at most d. False if it could not be had in time.
   bool try_lock_for(std::chrono::nanoseconds d);
   bool try_lock_until(std::chrono::steady_clock::time_point t);
+  // Waits until the context is cancelled or its deadline passes. False without the lock then, and
+  // also if it was cancelled before, unless the caller has it already.
+  [[nodiscard]] bool lock(const context& ctx);
   // By anybody but its owner it ends the process with a report that names both.
   void unlock();
 

@@ -32,6 +32,7 @@ class semaphore {
   void acquire();
   bool acquire_for(std::chrono::nanoseconds d);
   bool acquire_until(std::chrono::steady_clock::time_point t);
+  bool acquire(const context& ctx);
   void release(std::ptrdiff_t n);
 
  private:
@@ -68,6 +69,9 @@ class counting_semaphore {
   // Waits at most d. False if there was none in time.
   bool try_acquire_for(std::chrono::nanoseconds d) { return core_.acquire_for(d); }
   bool try_acquire_until(std::chrono::steady_clock::time_point t) { return core_.acquire_until(t); }
+  // Waits until the context is cancelled or its deadline passes. False without a permit then, and
+  // also if it was cancelled before.
+  [[nodiscard]] bool acquire(const context& ctx) { return core_.acquire(ctx); }
 
   // Gives n permits back. Throws panic_error, and changes nothing, if n is negative or there would
   // be more than Max.

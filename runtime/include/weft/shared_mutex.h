@@ -17,8 +17,8 @@ namespace weft {
 // exclusive lock or back. Any task or thread may unlock. A task that waits is parked
 // ("sync.RWMutex.RLock", "sync.RWMutex.Lock"), a thread blocks.
 //
-// Among writers it is as fair as weft::mutex. It may be destroyed as soon as nobody waits for it or
-// holds it, also while the unlock() that made it so has not returned.
+// Among writers it is as fair as weft::mutex. It must outlive every unlock() in progress; unlike
+// that of weft::mutex, an exclusive unlock() may still touch it after others have locked it.
 class shared_mutex {
  public:
   constexpr shared_mutex() noexcept = default;
@@ -30,6 +30,9 @@ class shared_mutex {
   // Waits at most d, keeping new readers out meanwhile. False if it could not be had in time.
   bool try_lock_for(std::chrono::nanoseconds d);
   bool try_lock_until(std::chrono::steady_clock::time_point t);
+  // Waits until the context is cancelled or its deadline passes. False without the lock then, and
+  // also if it was cancelled before.
+  [[nodiscard]] bool lock(const context& ctx);
   // When no writer holds it the process ends: "fatal error: sync: Unlock of unlocked RWMutex".
   void unlock();
 
@@ -46,6 +49,7 @@ class shared_mutex {
   }
   bool try_lock_shared_for(std::chrono::nanoseconds d);
   bool try_lock_shared_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool lock_shared(const context& ctx);
   // When no reader holds it the process ends: "fatal error: sync: RUnlock of unlocked RWMutex".
   void unlock_shared() {
     lock_.lock();
@@ -67,10 +71,12 @@ class shared_mutex {
 
   mutex writers_;            // held by the writer that holds the lock or is next
   detail::small_lock lock_;  // guards the rest
-  writer writer_ = writer::none;
-  uint32_t readers_ = 0;  // that hold it
   detail::waiter_list waiting_readers_;
   detail::waiter_list waiting_writer_;  // at most one: the others wait for writers_
+  // Not in one word with lock_: compilers read neighbours together, which the thread sanitizer
+  // takes for a race.
+  uint32_t readers_ = 0;  // that hold it
+  writer writer_ = writer::none;
 };
 
 }  // namespace weft

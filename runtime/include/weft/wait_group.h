@@ -19,8 +19,12 @@ class wait_group {
   wait_group(const wait_group&) = delete;
   ~wait_group() = default;  // nobody may wait any more
 
-  // Changes the counter by n; at 0 all waiters go on. Throws panic_error ("sync: negative WaitGroup
-  // counter") when it would become negative. Any thread.
+  // Changes the counter by n; at 0 all waiters go on. Any thread. Throws panic_error, and changes
+  // nothing, when the counter would become negative ("sync: negative WaitGroup counter"), and when
+  // a new round begins, by n > 0 at a counter of 0, before all waiters of the last one have
+  // returned
+  // ("sync: WaitGroup is reused before previous Wait has returned"). Go's third panic, for an Add
+  // that races with the first Wait of a round, has no counterpart: here each sees the other or not.
   void add(int64_t n);
   void done() { add(-1); }
 
@@ -52,6 +56,7 @@ class wait_group {
 
   detail::small_lock lock_;
   int64_t count_ = 0;
+  int64_t returning_ = 0;  // waiters that were released and have not returned
   detail::waiter_list waiters_;
 };
 
