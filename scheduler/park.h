@@ -55,6 +55,10 @@ void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock)
 // on one that steals it. Each park is ended by exactly one ready; whoever won the right calls it.
 void ready(task* t, bool next = true) noexcept;
 
+// Sleeps until `when_ns`. A task parks; a foreign thread sleeps by itself, also while no run() is
+// under way.
+void sleep_until(int64_t when_ns) noexcept;
+
 // Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global
 // one.
 void yield_now() noexcept;
