@@ -196,6 +196,7 @@ int64_t wake_ups_of_others() {
 
 // With nothing to do every thread sleeps, the monitor too, and none has an alarm set.
 WEFT_WORLD_TEST(Idle, NobodyWakesUp) {
+  if (WEFT_TSAN) return;  // its own thread wakes up all the time
   chan<int> never(0);
   auto waiting = spawn([&] { never.recv(); });
   bool quiet = false;
@@ -210,9 +211,7 @@ WEFT_WORLD_TEST(Idle, NobodyWakesUp) {
   // Not in blocking(): this task is to be parked as well.
   waiting.join();
   blocking([&] { watch.join(); });
-#if !WEFT_TSAN  // whose own thread wakes up all the time
   EXPECT_TRUE(quiet);
-#endif
 }
 
 }  // namespace
