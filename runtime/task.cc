@@ -108,23 +108,9 @@ blocking_scope::~blocking_scope() {
 
 namespace {
 
-void wake_sleeper(sched::timer* t, int64_t) noexcept {
-  sched::ready(static_cast<sched::task*>(t->arg));
-}
-
-bool commit_sleep(sched::task* self, void* timer) {
-  auto* t = static_cast<sched::timer*>(timer);
-  t->arg = self;
-  sched::add_timer(*t);  // the last touch: the sleeper may be awake already
-  return true;
-}
-
 void sleep_until_ns(int64_t when_ns) noexcept {
   sched::critical in_runtime;
-  sched::timer t;
-  t.when_ns = when_ns;
-  t.fire = wake_sleeper;
-  sched::park(sched::wait_reason::sleep, nullptr, commit_sleep, &t);
+  sched::sleep_until(when_ns);
 }
 
 // A waiter on no list: only a limit ends its wait.

@@ -59,6 +59,19 @@ int count_unstopped(const processor* except) noexcept {
   return n;
 }
 
+// What a start needs, and a timer before it: one processor, stopped, and the monitor. Under
+// g_control.
+void prepare() noexcept {
+  if (g_sched.max_procs.load() > 0) return;
+  if (g_sched.io.load() == nullptr) g_sched.io.store(&the_plain_waiter());
+  g_sched.stop_requested.store(true);
+  base::now_refresh();
+  make_processors(1);
+  g_sched.max_procs.store(1);
+  start_monitor();
+  start_trimmer();
+}
+
 // Waits until no processor but `mine` runs tasks. Tasks that do not call the runtime lose theirs.
 void stop_world(processor* mine) noexcept {
   {
@@ -156,14 +169,19 @@ const report_port& current_report_port() noexcept { return g_report_port; }
 
 processor* processor_for_timers() noexcept {
   processor* p = self()->p.load(std::memory_order_relaxed);
-  if (p == nullptr) p = g_sched.processors[0];
-  if (p == nullptr) base::fatal("a timer was used before weft::run started the runtime");
-  return p;
+  if (p == nullptr) p = g_sched.processors[0].load(std::memory_order_acquire);
+  if (p != nullptr) return p;
+  // A thread waits with a time limit before the first run().
+  std::lock_guard control(g_control);
+  prepare();
+  return g_sched.processors[0];
 }
 
 void timer_added(int64_t when_ns) noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);  // [ord poll.until]
-  if (g_sched.last_poll_ns.load(std::memory_order_seq_cst) == 0) {
+  if (g_sched.stop_requested.load(std::memory_order_seq_cst)) {
+    wake_monitor();
+  } else if (g_sched.last_poll_ns.load(std::memory_order_seq_cst) == 0) {
     if (when_ns < g_sched.poll_until_ns.load(std::memory_order_seq_cst))
       g_sched.io.load(std::memory_order_relaxed)->wake();
   } else if (self()->p.load(std::memory_order_relaxed) == nullptr) {
@@ -174,24 +192,17 @@ void timer_added(int64_t when_ns) noexcept {
 void start(int procs) noexcept {
   std::lock_guard control(g_control);
   if (g_started.load() && !g_sched.stop_requested.load()) return;
-  if (!g_started.load()) {
-    if (g_sched.io.load() == nullptr) g_sched.io.store(&the_plain_waiter());
-    g_sched.stop_requested.store(true);
-    base::now_refresh();
-    make_processors(procs);
-    g_sched.max_procs.store(procs);
-    start_monitor();
-    start_trimmer();
-    g_started.store(true);
-  } else {
-    set_processor_count(procs, nullptr);
-  }
+  prepare();
+  set_processor_count(procs, nullptr);
+  g_started.store(true);
   start_world();
 }
 
 void stop() noexcept {
   std::lock_guard control(g_control);
-  if (started()) stop_world(nullptr);
+  if (!started()) return;
+  stop_world(nullptr);
+  wake_monitor();  // it cares for timers from now on
 }
 
 bool started() noexcept { return g_started.load() && !g_sched.stop_requested.load(); }

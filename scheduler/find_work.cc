@@ -83,16 +83,6 @@ task* steal(thread* th, processor* p) noexcept {
   return nullptr;
 }
 
-int64_t earliest_timer() noexcept {
-  int64_t when = never_ns;
-  int n = g_sched.max_procs.load(std::memory_order_relaxed);
-  for (int i = 0; i < n; ++i) {
-    int64_t w = g_sched.processors[i].load(std::memory_order_acquire)->timers.earliest();
-    if (w < when) when = w;
-  }
-  return when;
-}
-
 task* found(thread* th, task* t) noexcept {
   if (th->spinning) {
     th->spinning = false;
@@ -146,6 +136,16 @@ uint32_t next_random(thread* th) noexcept {
   x ^= x >> 17;
   x ^= x << 5;
   return th->rng = x;
+}
+
+int64_t earliest_timer() noexcept {
+  int64_t when = never_ns;
+  int n = g_sched.max_procs.load(std::memory_order_relaxed);
+  for (int i = 0; i < n; ++i) {
+    int64_t w = g_sched.processors[i].load(std::memory_order_acquire)->timers.earliest();
+    if (w < when) when = w;
+  }
+  return when;
 }
 
 bool run_due_timers(processor* p, int64_t now) noexcept {

@@ -1,9 +1,10 @@
 // The monitor: one thread without a processor that keeps the others honest.
 //
-// Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does) it
-// refreshes the coarse clock, polls descriptors that nobody has looked at for a while, calls for
-// help when work sits on a processor that does not switch, and retakes processors held for a slice
-// (10 ms) while others wait. Once a second it looks whether the machine still grants as many CPUs.
+// Every 20 microseconds to 2 milliseconds while anything runs (asleep while nothing does, but for
+// the timers of a stopped world) it refreshes the coarse clock, polls descriptors that nobody has
+// looked at for a while, calls for help when work sits on a processor that does not switch, and
+// retakes processors held for a slice (10 ms) while others wait. Once a second it looks whether the
+// machine still grants as many CPUs.
 #include <pthread.h>
 
 #include <algorithm>
@@ -73,14 +74,29 @@ bool look_at(processor* p, int64_t now) noexcept {
   return true;
 }
 
+// Between two runs, and before the first, no thread with a processor looks at the timers, but
+// threads that are no tasks wait with time limits all the same. Returns how long nothing is due.
+int64_t run_timers_while_stopped() noexcept {
+  if (!g_sched.stop_requested.load(std::memory_order_seq_cst)) return -1;
+  int64_t now = base::now_refresh();
+  int n = g_sched.max_procs.load(std::memory_order_relaxed);
+  for (int i = 0; i < n; ++i) run_due_timers(g_sched.processors[i], now);
+  int64_t when = earliest_timer();
+  if (when == never_ns) return -1;
+  return when > now ? when - now : 0;
+}
+
 void sleep_while_idle() noexcept {
-  g_sched.monitor_word.store(1, std::memory_order_seq_cst);
-  // acquire() counts first and reads monitor_word then: one of the two sees the other.
   int64_t pause = 0;
-  while (g_sched.running_procs.load(std::memory_order_seq_cst) == 0 &&
-         g_sched.monitor_word.load(std::memory_order_relaxed) == 1) {
-    pause = check_deadlock(pause);
-    base::futex_wait(g_sched.monitor_word, 1, pause);
+  for (;;) {
+    g_sched.monitor_word.store(1, std::memory_order_seq_cst);
+    // acquire() counts first and reads monitor_word then: one of the two sees the other. So do
+    // timer_added() and stop() with the timers and stop_requested.
+    if (g_sched.running_procs.load(std::memory_order_seq_cst) != 0) break;
+    int64_t timeout = run_timers_while_stopped();
+    if (timeout < 0) timeout = pause = check_deadlock(pause);
+    if (g_sched.monitor_word.load(std::memory_order_relaxed) == 1)
+      base::futex_wait(g_sched.monitor_word, 1, timeout);
   }
   g_sched.monitor_word.store(0, std::memory_order_relaxed);
 }

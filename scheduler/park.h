@@ -62,6 +62,10 @@ void ready(task* t, bool next = true) noexcept;
 // `created_by` is shown as its place of creation.
 void start_task(void (*start)(void* arg), void* arg, uintptr_t created_by) noexcept;
 
+// Sleeps until `when_ns`. A task parks; a foreign thread sleeps by itself, also while no run() is
+// under way.
+void sleep_until(int64_t when_ns) noexcept;
+
 // Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global
 // one. `th` is the calling thread; returns the thread on which the task goes on.
 thread* yield_now(thread* th) noexcept;

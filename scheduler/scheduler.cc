@@ -190,6 +190,23 @@ void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*,
   change_state(*t, task_status::waiting, task_status::running);
 }
 
+void wake_sleeper(timer* t, int64_t) noexcept { ready(static_cast<task*>(t->arg)); }
+
+bool commit_sleep(task* self, void* arg) {
+  auto* t = static_cast<timer*>(arg);
+  t->arg = self;
+  add_timer(*t);  // the last touch: the sleeper may be awake already
+  return true;
+}
+
+void sleep_foreign(task* t, int64_t when_ns) noexcept {
+  change_state(*t, task_status::running, task_status::waiting, wait_reason::sleep);
+  std::atomic<uint32_t> nobody_wakes{0};
+  for (int64_t now = base::now_ns(); now < when_ns; now = base::now_ns())
+    base::futex_wait(nobody_wakes, 0, when_ns - now);
+  change_state(*t, task_status::waiting, task_status::running);
+}
+
 bool unlock_spinlock(task*, void* lock) {
   static_cast<base::spinlock*>(lock)->unlock();
   return true;
@@ -351,6 +368,18 @@ void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*)
     return;
   }
   switch_away(th, me, op::park, commit, arg, reason);
+}
+
+void sleep_until(int64_t when_ns) noexcept {
+  thread* th = self();
+  if (th->foreign) {
+    sleep_foreign(th->current.load(std::memory_order_relaxed), when_ns);
+    return;
+  }
+  timer t;
+  t.when_ns = when_ns;
+  t.fire = wake_sleeper;
+  park(wait_reason::sleep, nullptr, commit_sleep, &t);
 }
 
 void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock) noexcept {

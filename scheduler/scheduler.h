@@ -121,6 +121,7 @@ void bring_processor(thread* th, task* t) noexcept;
 task* find_work(thread* th) noexcept;
 void stop_thread(thread* th) noexcept;  // sleeps until a processor is handed over
 bool run_due_timers(processor* p, int64_t now) noexcept;
+int64_t earliest_timer() noexcept;  // of all processors
 
 // scheduler.cc: switching.
 void worker_main(thread* th) noexcept;

@@ -3,19 +3,24 @@
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
+#include <weft/labels.h>
 #include <weft/mutex.h>
 #include <weft/select.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <functional>
 #include <mutex>
 #include <set>
 #include <thread>
 #include <vector>
 
+#include "scheduler/park.h"
 #include "tests/conformance/world.h"
 
 namespace weft {
@@ -190,6 +195,151 @@ TEST(Foreign, PrimitivesWorkOutsideOfRun) {
   std::thread s([=] { u.send(5); });
   EXPECT_EQ(u.recv(), 5);
   s.join();
+}
+
+// Time limits hold while no scheduler runs: before the first run() and between two.
+void expect_time_limits_to_work() {
+  auto start = std::chrono::steady_clock::now();
+  this_task::sleep_for(2ms);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 2ms);
+  chan<int> c(0);
+  EXPECT_EQ(select(on_recv(c), on_timeout(1ms)), 1);
+  EXPECT_EQ(select(on_recv(c), on_recv(after(1ms))), 1);
+  mutex m;
+  m.lock();
+  EXPECT_FALSE(m.try_lock_for(1ms));
+  condition_variable cv;
+  std::unique_lock hold(m, std::adopt_lock);
+  EXPECT_EQ(cv.wait_for(hold, 1ms), std::cv_status::timeout);
+  // A limit that is not reached, on many threads at once.
+  std::vector<std::thread> threads;
+  std::atomic<int> late{0};
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      if (select(on_recv(c), on_timeout(std::chrono::microseconds(100 * i))) == 1) ++late;
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(late.load(), 8);
+}
+
+TEST(Foreign, TimeLimitsOutsideOfRun) {
+  EXPECT_EXIT(
+      {
+        std::thread([] { expect_time_limits_to_work(); }).join();
+        chan<int> c(1);
+        go([c] { c.send(1); });  // waits for the run
+        EXPECT_EQ(select(on_recv(c), on_timeout(1ms)), 1);
+        options o;
+        o.max_procs = 2;
+        run(o, [&] { EXPECT_EQ(c.recv(), 1); });
+        expect_time_limits_to_work();
+        run(o, [] { this_task::sleep_for(1ms); });
+        expect_time_limits_to_work();
+        ::_exit(testing::Test::HasFailure() ? 1 : 0);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+// A sleeper whose time comes between two runs goes on with the second.
+TEST(Foreign, TasksSleepAcrossRuns) {
+  std::atomic<bool> woke{false};
+  options o;
+  o.max_procs = 1;
+  run(o, [&] {
+    go([&] {
+      this_task::sleep_for(1ms);
+      woke = true;
+    });
+    this_task::yield();
+  });
+  this_task::sleep_for(3ms);
+  run(o, [&] { EXPECT_TRUE(test::eventually([&] { return woke.load(); })); });
+}
+
+WEFT_WORLD_TEST(Foreign, LabelsAndNames) {
+  on_thread([] {
+    this_task::set_name("a thread");
+    EXPECT_EQ(this_task::name(), "a thread");
+    with_labels({{"user", "alice"}}, [] {
+      EXPECT_EQ(this_task::current_labels().pairs().size(), 1u);
+      // Inherited by what the thread starts.
+      spawn([] { EXPECT_EQ(this_task::current_labels().pairs().at(0).second, "alice"); }).join();
+    });
+    EXPECT_TRUE(this_task::current_labels().empty());
+  });
+  on_thread([] { EXPECT_EQ(this_task::name(), ""); });  // the record's next user
+}
+
+WEFT_WORLD_TEST(Foreign, EveryPrimitiveFromManyThreadsAtOnce) {
+  chan<int> c(4);
+  mutex m;
+  condition_variable cv;
+  wait_group wg;
+  int64_t under_lock = 0;
+  std::atomic<int64_t> received{0}, tasks{0};
+  const int rounds = test::sized(60, 20);
+  const int count = 12;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i) {
+    threads.emplace_back([&, i] {
+      for (int k = 0; k < rounds; ++k) {
+        if (i % 2 == 0)
+          c.send(1);
+        else
+          received += *c.recv();
+        {
+          std::unique_lock hold(m);
+          ++under_lock;
+          cv.notify_one();
+          cv.wait_for(hold, 10us);
+        }
+        wg.go([&] { ++tasks; });
+        tasks += spawn([] { return 1; }).join();
+        select(on_recv(after(10us)), on_timeout(1ms));
+        blocking([] { this_task::yield(); });
+        this_task::sleep_for(5us);
+      }
+    });
+  }
+  for (auto& t : threads) join(t);
+  wg.wait();
+  EXPECT_EQ(under_lock, count * rounds);
+  EXPECT_EQ(received.load(), count / 2 * rounds);
+  EXPECT_EQ(tasks.load(), 2 * count * rounds);
+}
+
+int mappings() {
+  int n = 0;
+  if (FILE* f = std::fopen("/proc/self/maps", "re")) {
+    for (int ch; (ch = std::fgetc(f)) != EOF;) n += ch == '\n';
+    std::fclose(f);
+  }
+  return n;
+}
+
+// A thread says goodbye to nobody; its record, its task and its signal stack are there for the
+// next.
+WEFT_WORLD_TEST(Foreign, EndedThreadsLeaveNothingBehind) {
+  auto some_threads = [] {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; ++i) {
+      threads.emplace_back([] {
+        this_task::set_name("short-lived");
+        this_task::sleep_for(10us);
+      });
+    }
+    for (auto& t : threads) join(t);
+  };
+  for (int i = 0; i < 3; ++i) some_threads();
+  const int known = sched::thread_count();
+  const size_t records = sched::task_record_count();
+  const int maps = mappings();
+  for (int i = 0; i < test::sized(40, 10); ++i) some_threads();
+  // Workers may have come meanwhile, for the joins; eight at most, as those block one by one.
+  EXPECT_LE(sched::thread_count(), known + 8);
+  EXPECT_EQ(sched::task_record_count(), records);
+  EXPECT_LE(mappings(), maps + 60);
 }
 
 }  // namespace

@@ -6,13 +6,18 @@
 #include <weft/chan.h>
 #include <weft/wait_group.h>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
+#include <string>
 #include <thread>
 
 #include "scheduler/runtime_control.h"
@@ -166,6 +171,47 @@ TEST(Freeze, RunEndsAndStartsAmongHogs) {
     h.stop();
     EXPECT_TRUE(test::eventually([&] { return ended == 2; }));
   });
+}
+
+// Context switches of all threads but the calling one, which means wake-ups: one per time a thread
+// sleeps.
+int64_t wake_ups_of_others() {
+  int64_t n = 0;
+  const pid_t own = ::gettid();
+  DIR* d = ::opendir("/proc/self/task");
+  while (const dirent* e = ::readdir(d)) {
+    if (std::atoi(e->d_name) == 0 || std::atoi(e->d_name) == own) continue;
+    std::string path = std::string("/proc/self/task/") + e->d_name + "/status";
+    FILE* f = std::fopen(path.c_str(), "re");
+    if (f == nullptr) continue;
+    char line[256];
+    long long value = 0;
+    while (std::fgets(line, sizeof line, f) != nullptr)
+      if (std::sscanf(line, "voluntary_ctxt_switches: %lld", &value) == 1) n += value;
+    std::fclose(f);
+  }
+  ::closedir(d);
+  return n;
+}
+
+// With nothing to do every thread sleeps, the monitor too, and none has an alarm set.
+WEFT_WORLD_TEST(Idle, NobodyWakesUp) {
+  if (WEFT_TSAN) return;  // its own thread wakes up all the time
+  chan<int> never(0);
+  auto waiting = spawn([&] { never.recv(); });
+  bool quiet = false;
+  std::thread watch([&] {
+    for (int i = 0; i < 300 && !quiet; ++i) {
+      const int64_t before = wake_ups_of_others();
+      ::usleep(200'000);
+      quiet = wake_ups_of_others() == before;
+    }
+    never.close();
+  });
+  // Not in blocking(): this task is to be parked as well.
+  waiting.join();
+  blocking([&] { watch.join(); });
+  EXPECT_TRUE(quiet);
 }
 
 }  // namespace

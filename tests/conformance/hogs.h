@@ -1,5 +1,6 @@
 #pragma once
 // Tasks that hold their processor without using the runtime, in every way that programs do.
+#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <netdb.h>
 #include <poll.h>

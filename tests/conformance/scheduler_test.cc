@@ -29,6 +29,7 @@ using namespace std::chrono_literals;
 
 // On one P: what a task starts last runs next, the others in the order of their start.
 TEST(E6_Scheduler, S1_NewestRunsNextTheRestInOrder) {
+  test::no_retakes hold;
   test::in_world(1, [] {
     std::vector<int> order;
     wait_group wg;
@@ -142,6 +143,7 @@ WEFT_WORLD_TEST(E6_Scheduler, S3_WorkIsSharedAmongProcessors) {
 }
 
 WEFT_WORLD_TEST(E6_Scheduler, S4_YieldLetsOthersRun) {
+  test::no_retakes hold;
   std::atomic<bool> flag{false};
   go([&] { flag = true; });
   int rounds = 0;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "scheduler/runtime_control.h"
 #include "scheduler/task_state.h"
 
 namespace weft::test {
@@ -43,6 +44,18 @@ void in_world(int max_procs, const std::function<void()>& body);
 
 // The number of processors of the world that runs.
 int world_procs();
+
+// While it exists nobody loses a processor, however long the machine keeps its thread from running.
+// For tests of the exact order in which tasks run.
+class no_retakes {
+ public:
+  no_retakes() { sched::set_slice(INT64_MAX); }
+  ~no_retakes() { sched::set_slice(before_); }
+  no_retakes(const no_retakes&) = delete;
+
+ private:
+  int64_t before_ = sched::slice();
+};
 
 // A test that made n tasks wait for ever says so at its end; they stay for the life of the process,
 // and count_waiting() leaves them out.

@@ -84,6 +84,36 @@ TEST(Capture, AsksRunningTasks) {
   });
 }
 
+// Parked and executing ones alike; the dump says so in the task's first line.
+TEST(Capture, SeesThatTasksAreLockedToThreads) {
+  run({.max_procs = 2}, [] {
+    chan<int> c(0);
+    std::atomic<bool> stop{false};
+    go({.name = "locked"}, [c] {
+      lock_os_thread();
+      parked_in_receive(c);
+    });
+    go({.name = "locked"}, [&] {
+      lock_os_thread();
+      burn_here(stop);
+      unlock_os_thread();
+    });
+    go({.name = "free"}, [c] { parked_in_receive(c); });
+    int locked = 0;
+    while (locked < 2) {
+      locked = 0;
+      capture_tasks({}, [&](const task_snapshot& t) {
+        EXPECT_FALSE(t.name != "locked" && t.locked_to_thread);
+        locked += t.locked_to_thread;
+      });
+      this_task::yield();
+    }
+    stop = true;
+    c.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
 TEST(Capture, EveryTaskOnceWhileAllOfThemMove) {
   run({.max_procs = 2}, [] {
     constexpr int pairs = 50;
