@@ -71,7 +71,7 @@ TEST_F(CoreDumpDeathTest, EveryParkedTaskIsInPlaceOrCopiedOrCountedMissing) {
 }
 
 // Red zones of other tasks' frames are none of AddressSanitizer's business here.
-[[gnu::no_sanitize("address")]] uintptr_t word_at(uint64_t address) {
+[[gnu::no_sanitize_address]] uintptr_t word_at(uint64_t address) {
   return *reinterpret_cast<const volatile uintptr_t*>(address);
 }
 
