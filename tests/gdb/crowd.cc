@@ -22,6 +22,7 @@ extern "C" [[gnu::noinline]] void crowd_is_ready() { asm volatile(""); }
 namespace {
 
 weft::mutex g_lock;
+weft::mutex* volatile g_lock_address = &g_lock;  // as a lock inside an object would be reached
 weft::chan<int> g_never(0);
 std::atomic<bool> g_spinning{false};
 volatile int* volatile g_nowhere = nullptr;
@@ -49,8 +50,8 @@ int parked_tasks() {
   return result + frame[depth % 64];
 }
 
-[[gnu::noinline]] void hold_the_lock(weft::chan<int>& c) {
-  std::lock_guard hold(g_lock);
+[[gnu::noinline]] void hold_the_lock(weft::mutex& m, weft::chan<int>& c) {
+  std::lock_guard hold(m);
   inlined_receive(c);
 }
 
@@ -107,7 +108,7 @@ int main(int argc, char** argv) {
     start("chooser", [&] {
       weft::select(weft::on_recv(g_never, [](auto) {}), weft::on_send(full, 3, [] {}));
     });
-    start("holder", [&] { hold_the_lock(unheld); });
+    start("holder", [&] { hold_the_lock(*g_lock_address, unheld); });
     while (parked_tasks() < 4) weft::this_task::yield();
     start("wanter", [&] { want_the_lock(); });
     start("joiner", [&] { all[0].join(); });

@@ -25,7 +25,7 @@ class PerfTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             file = os.path.join(folder, "perf.data")
             # The one event that needs no hardware counter, for user code only: allowed at paranoid level 2.
-            recorded = perf("record", "-o", file, "-e", "task-clock:u", "-F", "499", "--call-graph", method, "--",
+            recorded = perf("record", "-o", file, "-e", "task-clock:u", "-F", "249", "--call-graph", method, "--",
                             CROWD, "burn", "3")
             if re.search(r"not permitted|No permission|Permission denied|Access to performance|not supported|"
                          r"Function not implemented", recorded.stdout):
@@ -34,7 +34,7 @@ class PerfTest(unittest.TestCase):
             script = perf("script", "-i", file, "-F", "ip,sym")
         chains = [re.findall(r"^\s*[0-9a-f]+ (.*)$", block, re.MULTILINE) for block in script.stdout.split("\n\n")]
         of_tasks = [chain for chain in chains if any("weft_task_main" in name for name in chain)]
-        self.assertGreater(len(of_tasks), 20, script.stdout[-2000:])
+        self.assertGreater(len(of_tasks), 10, script.stdout[-2000:])
         for chain in of_tasks:
             self.assertIn(ENTRY, chain[-1], chain)
         deep = [chain for chain in of_tasks if sum("burn_deep" in name for name in chain) == 21]

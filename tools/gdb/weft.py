@@ -15,6 +15,7 @@ core file contains of parked tasks.
 """
 
 import array
+import bisect
 import contextlib
 import re
 import struct
@@ -103,6 +104,7 @@ class Runtime:
             gdb.selected_inferior().connection.type == "core"
         self._copies = self._read_copies()
         self._copy_of = None
+        self._by_sp = None
         self._tasks = None
 
     def _read_table(self, address):
@@ -132,6 +134,9 @@ class Runtime:
 
     def copy_of(self, task):
         """(copy, size) of the task's stack from its stack pointer up; (0, 0) if it was not copied."""
+        if self._copy_of is not None:
+            sp, copy, size = self._copy_of.get(task.address, (0, 0, 0))
+            return (copy, size) if sp == task.sp else (0, 0)
         pattern = struct.pack("=QQ", task.address, task.sp)
         at = self._copies.find(pattern)
         while at >= 0 and at % COPY.size != 0:
@@ -271,13 +276,18 @@ class Runtime:
 
     def read_anywhere(self, address, size):
         """As memory.read, but finds what lies in copied stack ends too."""
-        for sp, copy, length in self.copies().values():
-            if sp <= address < sp + length:
-                return self.memory.read(copy + address - sp, size)
+        if self._by_sp is None:
+            self._by_sp = sorted(self.copies().values())
+        i = bisect.bisect_right(self._by_sp, (address, 1 << 63)) - 1
+        if i >= 0:
+            sp, copy, length = self._by_sp[i]
+            if address < sp + length:
+                address += copy - sp
         return self.memory.read(address, size)
 
     def stack_owner(self, address):
         """The task whose stack contains the address."""
+        self.copies()
         for t in self.tasks():
             if t.stack:
                 size = self.copy_of(t)[1]
@@ -547,6 +557,8 @@ thread which stands in for it; `weft task ID frame N` takes these numbers."""
             raise gdb.GdbError("weft bt needs a task's id, or all")
         runtime = Runtime()
         now = runtime.now()
+        if which == "all":
+            runtime.copies()
         for task in runtime.users_tasks() if which == "all" else [runtime.task(number_of(which))]:
             gdb.write(heading(runtime, task, now))
             gdb.write(with_task(runtime, task, f"bt {rest}".strip()))
@@ -601,31 +613,29 @@ stacks or records refer to it: whoever holds a lock or was asked to finish somet
     def describe(runtime, task, target):
         state = object_state(runtime, task, target)
         gdb.write(f"waits for {target:#x}, {described_object(runtime, target)}" + (f": {state}" if state else "") + "\n")
-        lists = channel_waiters(runtime, target) if is_channel_wait(task) else {}
-        same = {t.address: t.state for t in runtime.tasks() if t.status == "waiting" and t.waits_on == target}
-        for side, waiters in lists.items():
-            same.update({w: f"{side} ({runtime_task_state(runtime, w)})" for w in waiters})
         by_address = {t.address: t for t in runtime.tasks()}
-        for address, how in same.items():
-            other = by_address.get(address)
-            if other is not None and address != task.address:
-                gdb.write(f"  also waits: {title(other)} [{how}]\n")
+        waiting = {t.address: t.state for t in by_address.values() if t.status == "waiting" and t.waits_on == target}
+        for side, waiters in (channel_waiters(runtime, target) if is_channel_wait(task) else {}).items():
+            waiting.update({w: f"{side} ({by_address[w].state})" for w in waiters if w in by_address})
+        waiting.pop(task.address, None)
+        write_some([f"  also waits: {title(by_address[a])} [{how}]\n" for a, how in waiting.items()])
         pattern = struct.pack("=Q", target)
-        for other in runtime.tasks():
-            if other.address == task.address or other.address in same:
+        runtime.copies()
+        related = []
+        for other in by_address.values():
+            if other.address == task.address or other.address in waiting:
                 continue
-            _, data = runtime.live_stack(other)
-            if pattern in data:
-                gdb.write(f"  refers to it from its stack: {title(other)} [{other.state}]\n")
+            if pattern in runtime.live_stack(other)[1]:
+                related.append(f"  refers to it from its stack: {title(other)} [{other.state}]\n")
             elif pattern in other.record and other.waits_on != target:
-                gdb.write(f"  was started with it: {title(other)} [{other.state}]\n")
+                related.append(f"  was started with it: {title(other)} [{other.state}]\n")
+        write_some(related)
 
 
-def runtime_task_state(runtime, address):
-    for t in runtime.tasks():
-        if t.address == address:
-            return t.state
-    return "gone"
+def write_some(lines, most=50):
+    gdb.write("".join(lines[:most]))
+    if len(lines) > most:
+        gdb.write(f"  and {len(lines) - most} more\n")
 
 
 def is_channel_wait(task):
