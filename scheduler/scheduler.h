@@ -117,8 +117,8 @@ void release_cached_stacks(processor* p) noexcept;  // p's owner, or p is idle a
 
 // trim.cc: gives the memory of unused stacks, and of unused parts of stacks, back to the system.
 void start_trimmer() noexcept;
-extern std::atomic<int64_t> g_trim_period_ns;   // 1 s; tests shorten it
-extern std::atomic<uint32_t> g_stack_epoch;  // processors give their caches back when it changes
+extern std::atomic<int64_t> g_trim_period_ns;  // 1 s; tests shorten it
+extern std::atomic<uint32_t> g_stack_epoch;    // processors give their caches back when it changes
 
 // timers: the heap that a new timer goes to, and the poller's wake-up for an earlier deadline.
 processor* processor_for_timers() noexcept;

@@ -17,7 +17,7 @@
 // tasks
 //          took.
 // While
-//          memory is being returned it may use an eighth of a core. When no task has switched since
+//          memory is being returned it may use a quarter of a core. When no task has switched since
 //          two passes ago and nothing is left over, it looks at the switch counters only, every
 //          8 seconds at the rarest.
 #include <pthread.h>
@@ -42,8 +42,8 @@ std::atomic<int64_t> g_trim_period_ns{1'000'000'000};
 namespace {
 
 constexpr int64_t second_ns = 1'000'000'000;
-constexpr int64_t round_budget_ns = 12'000'000;
-constexpr int64_t between_rounds_ns = 90'000'000;
+constexpr int64_t round_budget_ns = 25'000'000;
+constexpr int64_t between_rounds_ns = 75'000'000;
 constexpr int longest_period = 8;       // periods
 constexpr uint8_t longest_backoff = 4;  // 16 periods
 constexpr size_t red_zone = 128;
