@@ -166,6 +166,7 @@ TEST(StackFallback, WithoutAnyGuardEverySwitchChecksTheStackPointer) {
 }
 
 TEST(StackFallback, GuardsByMprotectKeepToTheirBudget) {
+  if (test::sanitized) GTEST_SKIP() << "the thread sanitizer has room for 8128 stacks";
   const auto child5 = [] {
     ::setenv("WEFT_DEBUG", "stackguard=mprotect", 1);
     // A fifth of all mappings at most, so that the program and the allocator find some too.
