@@ -43,7 +43,9 @@ struct alignas(128) processor {
   uint32_t seen_tick = 0;
   int64_t seen_at_ns = 0;
 
+  // The trimmer's.
   uint32_t trimmer_seen_tick = 0;
+  bool trimmer_saw_no_switch = false;
 };
 
 inline constexpr int max_processors = 1024;

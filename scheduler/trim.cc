@@ -27,6 +27,7 @@
 #include <cstring>
 #include <ctime>
 #include <mutex>
+#include <utility>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -120,27 +121,31 @@ class trimmer {
       processor* p = slot.load(std::memory_order_acquire);
       if (p == nullptr) break;
       uint32_t tick = p->tick.load(std::memory_order_relaxed);
-      bool unused = tick == p->trimmer_seen_tick;
+      p->trimmer_saw_no_switch = tick == p->trimmer_seen_tick;
       p->trimmer_seen_tick = tick;
-      if (!unused) {
-        left_over_ = true;
-        continue;
-      }
-      stack* taken[stack_classes] = {};
-      {
-        // An idle processor is taken under this lock, and nobody touches it before.
-        std::lock_guard hold(g_sched.lock);
-        if (p->status.load(std::memory_order_relaxed) != processor_status::idle) continue;
+      if (!p->trimmer_saw_no_switch) left_over_ = true;
+    }
+    while (release_one_idle_cache()) left_over_ = true;  // unused in the pool at the next pass
+  }
+
+  // A processor on the idle list belongs to whoever holds the lock. Its status would not do: one
+  // that was just taken off the list is still called idle.
+  static bool release_one_idle_cache() noexcept {
+    stack* taken[stack_classes] = {};
+    bool any = false;
+    {
+      std::lock_guard hold(g_sched.lock);
+      for (processor* p = g_sched.idle_processors; p != nullptr && !any; p = p->idle_next) {
+        if (!p->trimmer_saw_no_switch) continue;
         for (int c = 0; c < stack_classes; ++c) {
-          std::swap(taken[c], p->free_stacks[c]);
+          taken[c] = std::exchange(p->free_stacks[c], nullptr);
           p->free_stack_count[c].store(0, std::memory_order_relaxed);
+          any |= taken[c] != nullptr;
         }
       }
-      for (stack* chain : taken) {
-        if (chain != nullptr) left_over_ = true;  // unused in the pool for a period: the next pass
-        release_stacks(chain);
-      }
     }
+    for (stack* chain : taken) release_stacks(chain);
+    return any;
   }
 
   static bool cool_once() noexcept {

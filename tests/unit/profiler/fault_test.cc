@@ -51,9 +51,10 @@ void (*volatile g_no_function)() = nullptr;
   asm volatile("");
 }
 
+volatile int g_one = 1;
 volatile int g_zero = 0;
 [[gnu::noinline, gnu::no_sanitize_undefined]] void divide_by_zero() {
-  volatile int quotient = 1 / g_zero;
+  volatile int quotient = g_one / g_zero;
   static_cast<void>(quotient);
 }
 
