@@ -32,6 +32,7 @@ void run_select4(const config& c);
 void run_mutex_uncontended(const config& c);
 void run_mutex8(const config& c);
 void run_idle(const config& c);
+void run_burst(const config& c);
 void run_sleepers(const config& c);
 void run_sleep_all(const config& c);
 void run_idle_cpu(const config& c);

@@ -38,13 +38,21 @@ struct row {
 };
 
 constexpr row rows[] = {
-    {"switch", 5'000'000, run_switch},   {"pingpong", 1'000'000, run_pingpong},
-    {"spawn", 1'000'000, run_spawn},     {"spawn_all", 1'000'000, run_spawn_all},
-    {"skynet", 1'000'000, run_skynet},   {"chan_buffered", 4'000'000, run_chan_buffered},
-    {"select4", 1'000'000, run_select4}, {"mutex_uncontended", 20'000'000, run_mutex_uncontended},
-    {"mutex8", 4'000'000, run_mutex8},   {"idle", 100'000, run_idle},
-    {"sleepers", 100'000, run_sleepers}, {"sleep_all", 1'000'000, run_sleep_all},
-    {"idle_cpu", 3'000, run_idle_cpu},   {"wake", 10'000, run_wake},
+    {"switch", 5'000'000, run_switch},
+    {"pingpong", 1'000'000, run_pingpong},
+    {"spawn", 1'000'000, run_spawn},
+    {"spawn_all", 1'000'000, run_spawn_all},
+    {"skynet", 1'000'000, run_skynet},
+    {"chan_buffered", 4'000'000, run_chan_buffered},
+    {"select4", 1'000'000, run_select4},
+    {"mutex_uncontended", 20'000'000, run_mutex_uncontended},
+    {"mutex8", 4'000'000, run_mutex8},
+    {"idle", 100'000, run_idle},
+    {"burst", 100'000, run_burst},
+    {"sleepers", 100'000, run_sleepers},
+    {"sleep_all", 1'000'000, run_sleep_all},
+    {"idle_cpu", 3'000, run_idle_cpu},
+    {"wake", 10'000, run_wake},
 };
 
 int main_of(int argc, char** argv) {

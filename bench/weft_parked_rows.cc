@@ -7,7 +7,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "bench/common/process.h"
@@ -17,7 +19,17 @@ namespace bench {
 
 using std::chrono::milliseconds;
 
-void run_idle(const config& c) {
+namespace {
+
+std::uint64_t cpu_ms() {
+  timespec t{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1000 +
+         static_cast<std::uint64_t>(t.tv_nsec) / 1'000'000;
+}
+
+// Parks c.n tasks and lets them end; returns the memory in use before and while they were parked.
+std::pair<double, double> park_and_end(const config& c) {
   weft::chan<bool> gate(0);
   std::atomic<long> arrived{0};
   weft::wait_group done;
@@ -34,11 +46,46 @@ void run_idle(const config& c) {
   while (arrived.load() != c.n) weft::this_task::sleep_for(milliseconds(1));
   weft::this_task::sleep_for(milliseconds(100));
   const auto after = resident_bytes(0);
-  print_prefix(c);
-  std::printf("bytes_per_task=%.0f\n", (static_cast<double>(after) - static_cast<double>(before)) /
-                                           static_cast<double>(c.n));
   gate.close();
   done.wait();
+  return {static_cast<double>(before), static_cast<double>(after)};
+}
+
+}  // namespace
+
+void run_idle(const config& c) {
+  const auto [before, after] = park_and_end(c);
+  print_prefix(c);
+  std::printf("bytes_per_task=%.0f\n", (after - before) / static_cast<double>(c.n));
+}
+
+// How much of the memory of many parked tasks is back some time after they have ended, and what
+// giving it back cost.
+void run_burst(const config& c) {
+  const auto [before, after] = park_and_end(c);
+  const auto cpu_before = cpu_ms();
+  const auto start = monotonic_ns();
+  double left = after;
+  const double most = before + (after - before) / 10;
+  while (left > most && monotonic_ns() - start < 120'000'000'000) {
+    weft::this_task::sleep_for(milliseconds(100));
+    left = static_cast<double>(resident_bytes(0));
+  }
+  const auto seconds = static_cast<double>(monotonic_ns() - start) / 1e9;
+  const auto cpu = cpu_ms() - cpu_before;
+  weft::this_task::sleep_for(std::chrono::seconds(4));
+  left = static_cast<double>(resident_bytes(0));
+  const auto idle_from = cpu_ms();
+  const auto idle_start = monotonic_ns();
+  weft::this_task::sleep_for(std::chrono::seconds(20));
+  print_prefix(c);
+  std::printf(
+      "bytes_per_task=%.0f bytes_left_per_task=%.0f seconds_to_90_percent=%.1f cpu_ms=%llu "
+      "idle_cpu_percent=%.3f\n",
+      (after - before) / static_cast<double>(c.n), (left - before) / static_cast<double>(c.n),
+      seconds, static_cast<unsigned long long>(cpu),
+      static_cast<double>(cpu_ms() - idle_from) * 1e8 /
+          static_cast<double>(monotonic_ns() - idle_start));
 }
 
 void run_sleepers(const config& c) {

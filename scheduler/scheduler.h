@@ -43,7 +43,9 @@ struct alignas(128) processor {
   uint32_t seen_tick = 0;
   int64_t seen_at_ns = 0;
 
+  // The trimmer's.
   uint32_t trimmer_seen_tick = 0;
+  bool trimmer_saw_no_switch = false;
 };
 
 inline constexpr int max_processors = 1024;
@@ -137,7 +139,8 @@ void release_cached_stacks(processor* p) noexcept;  // p's owner, or p is idle a
 
 // trim.cc: gives the memory of unused stacks, and of unused parts of stacks, back to the system.
 void start_trimmer() noexcept;
-extern std::atomic<uint32_t> g_stack_epoch;  // processors give their caches back when it changes
+extern std::atomic<int64_t> g_trim_period_ns;  // 1 s; tests shorten it
+extern std::atomic<uint32_t> g_stack_epoch;    // processors give their caches back when it changes
 
 // timers: the heap that a new timer goes to, and the poller's wake-up for an earlier deadline.
 processor* processor_for_timers() noexcept;

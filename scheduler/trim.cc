@@ -13,9 +13,11 @@
 //          be captured, scanned or dumped meanwhile; the claim is held for one system call of at
 //          most 16 ranges. A task that stands for a thread has no stack here, and one in a blocking
 //          call cannot be claimed.
-// CPU      A period lasts a second, or longer: 100 times the CPU time that the last pass took.
+// CPU      A period lasts a second, or longer: 100 times the CPU time that the last walk over the
+// tasks
+//          took.
 // While
-//          memory is being returned it may use an eighth of a core. When no task has switched since
+//          memory is being returned it may use a quarter of a core. When no task has switched since
 //          two passes ago and nothing is left over, it looks at the switch counters only, every
 //          8 seconds at the rarest.
 #include <pthread.h>
@@ -25,6 +27,7 @@
 #include <cstring>
 #include <ctime>
 #include <mutex>
+#include <utility>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -35,17 +38,20 @@
 namespace weft::sched {
 
 std::atomic<uint32_t> g_stack_epoch{0};
+std::atomic<int64_t> g_trim_period_ns{1'000'000'000};
 
 namespace {
 
 constexpr int64_t second_ns = 1'000'000'000;
-constexpr int64_t long_parked_ns = second_ns;
-constexpr int64_t round_budget_ns = 12'000'000;
-constexpr int64_t between_rounds_ns = 90'000'000;
-constexpr int64_t longest_period_ns = 8 * second_ns;
-constexpr uint8_t longest_backoff = 4;  // 16 seconds
+constexpr int64_t round_budget_ns = 25'000'000;
+constexpr int64_t between_rounds_ns = 75'000'000;
+constexpr int longest_period = 8;       // periods
+constexpr uint8_t longest_backoff = 4;  // 16 periods
 constexpr size_t red_zone = 128;
 constexpr uintptr_t page = 4096;
+
+// Also what counts as waiting for long.
+int64_t period_ns() noexcept { return g_trim_period_ns.load(std::memory_order_relaxed); }
 
 int64_t cpu_ns() noexcept {
   timespec t;
@@ -69,9 +75,16 @@ class trimmer {
     do {
       more_cold = cool_once();
     } while (more_cold && cpu_ns() < end);
-    if (!more_cold) walk(end);
+    if (!more_cold) {
+      const int64_t start = cpu_ns();
+      walk(end);
+      walk_cpu_ns_ += cpu_ns() - start;
+    }
     return more_cold || in_pass_;
   }
+
+  // CPU time of the last pass's walk.
+  int64_t walk_cpu_ns() const noexcept { return walk_cpu_ns_; }
 
   // Whether anything may have changed since the passes that found nothing left.
   bool worth_a_pass() noexcept {
@@ -86,6 +99,7 @@ class trimmer {
     in_pass_ = true;
     left_over_ = false;
     cursor_ = 0;
+    walk_cpu_ns_ = 0;
     ++quiet_passes_;
     for (int c = 0; c < stack_classes; ++c) begin_cooling(static_cast<stack_class>(c));
     g_stack_epoch.fetch_add(1, std::memory_order_relaxed);
@@ -107,27 +121,31 @@ class trimmer {
       processor* p = slot.load(std::memory_order_acquire);
       if (p == nullptr) break;
       uint32_t tick = p->tick.load(std::memory_order_relaxed);
-      bool unused = tick == p->trimmer_seen_tick;
+      p->trimmer_saw_no_switch = tick == p->trimmer_seen_tick;
       p->trimmer_seen_tick = tick;
-      if (!unused) {
-        left_over_ = true;
-        continue;
-      }
-      stack* taken[stack_classes] = {};
-      {
-        // An idle processor is taken under this lock, and nobody touches it before.
-        std::lock_guard hold(g_sched.lock);
-        if (p->status.load(std::memory_order_relaxed) != processor_status::idle) continue;
+      if (!p->trimmer_saw_no_switch) left_over_ = true;
+    }
+    while (release_one_idle_cache()) left_over_ = true;  // unused in the pool at the next pass
+  }
+
+  // A processor on the idle list belongs to whoever holds the lock. Its status would not do: one
+  // that was just taken off the list is still called idle.
+  static bool release_one_idle_cache() noexcept {
+    stack* taken[stack_classes] = {};
+    bool any = false;
+    {
+      std::lock_guard hold(g_sched.lock);
+      for (processor* p = g_sched.idle_processors; p != nullptr && !any; p = p->idle_next) {
+        if (!p->trimmer_saw_no_switch) continue;
         for (int c = 0; c < stack_classes; ++c) {
-          std::swap(taken[c], p->free_stacks[c]);
+          taken[c] = std::exchange(p->free_stacks[c], nullptr);
           p->free_stack_count[c].store(0, std::memory_order_relaxed);
+          any |= taken[c] != nullptr;
         }
       }
-      for (stack* chain : taken) {
-        if (chain != nullptr) left_over_ = true;  // unused in the pool for a period: the next pass
-        release_stacks(chain);
-      }
     }
+    for (stack* chain : taken) release_stacks(chain);
+    return any;
   }
 
   static bool cool_once() noexcept {
@@ -154,7 +172,7 @@ class trimmer {
   void look_at(task& t, int64_t now) noexcept {
     if (status_of(t.state.load(std::memory_order_relaxed)) != task_status::waiting) return;
     int64_t since = t.since_ns.load(std::memory_order_relaxed);
-    if (now - since < long_parked_ns) {
+    if (now - since < period_ns()) {
       left_over_ = true;
       return;
     }
@@ -164,8 +182,8 @@ class trimmer {
       return;
     }
     since = t.since_ns.load(std::memory_order_relaxed);
-    if (status_of(word) == task_status::waiting && now - since >= long_parked_ns &&
-        t.stk != nullptr && t.stk->trimmed_since != since) {
+    if (status_of(word) == task_status::waiting && now - since >= period_ns() && t.stk != nullptr &&
+        t.stk->trimmed_since != since) {
       stack& s = *t.stk;
       page_range r = unused_part(t);
       if (now < s.next_trim_ns) {
@@ -174,7 +192,7 @@ class trimmer {
         found_[found_count_++] = {&t, since};
       } else {
         s.trimmed_since = since;
-        s.next_trim_ns = now + (second_ns << s.trim_backoff);
+        s.next_trim_ns = now + (period_ns() << s.trim_backoff);
         if (s.trim_backoff < longest_backoff) ++s.trim_backoff;
       }
     }
@@ -221,6 +239,7 @@ class trimmer {
   candidate found_[batch];
   size_t found_count_ = 0;
   size_t cursor_ = 0;
+  int64_t walk_cpu_ns_ = 0;
   bool in_pass_ = false;
   bool left_over_ = false;  // something will be old enough, or free, at the next pass
   int quiet_passes_ = 0;
@@ -235,23 +254,17 @@ void sleep_ns(int64_t ns) noexcept {
 void* trimmer_main(void*) {
   ::pthread_setname_np(::pthread_self(), "weft-trimmer");
   trimmer work;
-  int64_t period = second_ns;
-  int64_t pass_cpu = 0;
+  int64_t period = period_ns();
   for (;;) {
     sleep_ns(period);
     if (!work.worth_a_pass()) {
-      period = std::min(period * 2, longest_period_ns);
+      period = std::min(period * 2, longest_period * period_ns());
       continue;
     }
-    int64_t before = cpu_ns();
-    bool more = work.round();
-    pass_cpu += cpu_ns() - before;
-    if (more) {
+    if (work.round())
       period = between_rounds_ns;
-    } else {
-      period = std::max(second_ns, 100 * std::min(pass_cpu, second_ns));
-      pass_cpu = 0;
-    }
+    else
+      period = std::max(period_ns(), 100 * std::min(work.walk_cpu_ns(), second_ns));
   }
 }
 

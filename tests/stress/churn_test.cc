@@ -6,6 +6,7 @@
 #include <atomic>
 #include <vector>
 
+#include "scheduler/scheduler.h"
 #include "scheduler/stack.h"
 #include "tests/conformance/world.h"
 #include "tests/stress/stress.h"
@@ -80,6 +81,44 @@ TEST(Churn, StacksAreReused) {
     for (int i = 0; i < test::sized(500, 50); ++i) burst();
     EXPECT_LE(known(), before + 700);
   });
+}
+
+// The trimmer, a thousand times faster than it is, takes away what it thinks unused while tasks
+// descend, park with something to remember, move to other processors and end.
+TEST(Churn, TrimmingTouchesNothingThatLives) {
+  sched::g_trim_period_ns = 1'000'000;
+  test::in_world(2, [] {
+    struct tree {
+      // Each frame remembers where it is and what it was told.
+      [[gnu::noinline]] static int64_t descend(int depth, int64_t told) {
+        volatile int64_t here[128];
+        for (int i = 0; i < 128; i += 16) here[i] = told + i;
+        if (depth == 0) {
+          this_task::sleep_for(std::chrono::microseconds(1500 + told % 2000));
+        } else {
+          told += descend(depth - 1, told) - told;
+        }
+        for (int i = 0; i < 128; i += 16) EXPECT_EQ(here[i], told + i);
+        return told;
+      }
+    };
+    const int rounds = test::sized(60, 10);
+    for (int round = 0; round < rounds; ++round) {
+      wait_group wg;
+      for (int64_t n = 0; n < 200; ++n) {
+        wg.add(1);
+        const auto cls = n % 2 == 0 ? stack_class::compact : stack_class::standard;
+        go({.stack = cls}, [&wg, n] {
+          for (int depth : {20, 2, 0}) EXPECT_EQ(tree::descend(depth, n), n);
+          wg.done();
+        });
+      }
+      wg.wait();
+      this_task::sleep_for(std::chrono::milliseconds(round % 4));
+    }
+  });
+  sched::g_trim_period_ns = 1'000'000'000;
+  EXPECT_GT(sched::stack_statistics().trimmed_bytes, 0u);
 }
 
 // Spawned by one processor, finished by others: records and stacks wander and come back.

@@ -36,7 +36,7 @@ inline constexpr body_ops body_ops_for = {
 // What spawn_options says, in a form that needs no header.
 struct spawn_params {
   const char* name = nullptr;  // copied
-  uint8_t stack_class = 0;  // sched::stack_class
+  uint8_t stack_class = 0;
   bool system = false;  // the runtime's own task: not counted, not shown
   bool main = false;    // the program's main task: takes id 1 if nobody has
 };
