@@ -385,7 +385,7 @@ extern "C" void weft_task_main() {
     finish_switch();
     leave();
     me->body->invoke(me->body_storage());
-    if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
+    if (me->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
   }
   enter();
   thread* th = self();

@@ -40,7 +40,7 @@ struct foreign_guard {
   ~foreign_guard() {
     if (th == nullptr) return;
     task* t = th->own_task;
-    if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
+    if (t->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
     // Name, labels and locals must not pass to the record's next user.
     enter();
     set_task_name(*t, nullptr);
