@@ -44,7 +44,8 @@ task* make_starter_task(void (*start)(void* arg), void* arg, uintptr_t created_b
 // What the runtime layer keeps per task (labels) follows a task's life through these.
 struct task_hooks {
   void (*created)(task& parent, task& child) noexcept = nullptr;  // before the child is visible
-  // On the task itself after its function; outside a critical section, so user code may run.
+  // On the task itself after its function, if it has a run_context; outside a critical section, so
+  // user code may run.
   void (*leaving)() noexcept = nullptr;
   void (*ended)(task& t) noexcept = nullptr;  // on the task itself, at its end
 };

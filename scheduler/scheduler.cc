@@ -505,8 +505,8 @@ extern "C" void weft_task_main() {
     finish_switch(th);
     leave(th);
     me->body->invoke(me->body_storage());
-    if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
     if (me->locals != nullptr) me->locals->destroy_all(*me);
+    if (me->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
   }
   thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);

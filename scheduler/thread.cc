@@ -41,7 +41,7 @@ struct foreign_guard {
   ~foreign_guard() {
     if (th == nullptr) return;
     task* t = th->own_task;
-    if (g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
+    if (t->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
     // Name, labels and locals must not pass to the record's next user.
     if (t->locals != nullptr) t->locals->destroy_all(*t);
     enter();

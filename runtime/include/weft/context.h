@@ -247,10 +247,11 @@ stop_function after_func(const context& ctx, F f) {
 }
 
 namespace this_task {
-// The context that the calling task runs under: the one that the innermost with_context(),
-// task_group or HTTP handler around it set, else its creator's at the time of its creation, else
-// background(). Nothing waits under it unless it is passed on: `c.recv(this_task::context())`. A
-// task that is to outlive the request which starts it runs under without_cancel().
+// The context that the calling task runs under: the one that the innermost with_context() or
+// task_group around it set, else its creator's at the time of its creation, else background().
+// Nothing waits under it unless it is passed on: `c.recv(this_task::context())`. A task that is to
+// outlive what it was started for runs under without_cancel(). HTTP handlers run under background()
+// and ask for http::request::context(), which costs nothing until then.
 weft::context context();
 }  // namespace this_task
 
