@@ -191,7 +191,7 @@ WEFT_NET_TEST(Tcp, GatheredWriteKeepsTheOrder) {
 
 WEFT_NET_TEST(Tcp, WriterWaitsForASlowReader) {
   tcp_pair p = connect_pair();
-  const std::string data = pattern(sized(20, 4) * 1'000'000u);
+  const std::string data = pattern(sized(20, 8) * 1'000'000u);  // a send buffer may grow to 4 MB
   auto writer = spawn([&] {
     p.client.write(data);
     p.client.close();
