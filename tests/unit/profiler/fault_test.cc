@@ -40,20 +40,20 @@ int compare_by_sorting(const void*, const void*);
 }
 
 int* volatile g_null = nullptr;
-[[gnu::noinline, gnu::no_sanitize_undefined]] void write_through_null() {
+__attribute__((noinline, no_sanitize("undefined"))) void write_through_null() {
   *g_null = 1;
   asm volatile("");
 }
 
 void (*volatile g_no_function)() = nullptr;
-[[gnu::noinline, gnu::no_sanitize_undefined]] void call_through_null() {
+__attribute__((noinline, no_sanitize("undefined"))) void call_through_null() {
   g_no_function();
   asm volatile("");
 }
 
 volatile int g_one = 1;
 volatile int g_zero = 0;
-[[gnu::noinline, gnu::no_sanitize_undefined]] void divide_by_zero() {
+__attribute__((noinline, no_sanitize("undefined"))) void divide_by_zero() {
   volatile int quotient = g_one / g_zero;
   static_cast<void>(quotient);
 }
