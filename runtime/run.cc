@@ -14,6 +14,7 @@
 #include "base/futex.h"
 #include "base/options.h"
 #include "runtime/label_node.h"
+#include "runtime/run_world.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -88,9 +89,14 @@ void start_process_once() {
 void run_main(const options& o, const body_ops& ops, void* callable) {
   if (o.max_procs < 0 || o.max_procs > 1024)
     throw std::invalid_argument("weft::run: max_procs must be 0 (automatic) to 1024");
+  run_world(o, ops, callable, nullptr);
+}
+
+void run_world(const options& o, const body_ops& ops, void* callable,
+               sched::directed_world* world) {
   if (g_running.exchange(true)) throw panic_error("weft::run is already running");
   start_process_once();
-  sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs());
+  sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs(), world);
   sched::follow_machine(o.max_procs == 0 &&
                         base::option_value(base::option::WEFT_MAXPROCS).empty());
 

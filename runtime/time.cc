@@ -27,6 +27,8 @@ void send_time(sched::timer* t, int64_t now) noexcept {
 
 }  // namespace
 
+time_point now() noexcept { return time_point(std::chrono::nanoseconds(base::now_ns())); }
+
 recv_chan<time_point> after(std::chrono::nanoseconds d) {
   auto* a = new after_timer;
   recv_chan<time_point> result = a->channel;

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/futex.h"
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
@@ -92,6 +93,11 @@ void* monitor_main(void*) {
     if (sleep_ns > longest_sleep_ns) sleep_ns = longest_sleep_ns;
     timespec pause{0, sleep_ns};
     ::nanosleep(&pause, nullptr);
+    if (directed()) {
+      watch_directed();
+      ++quiet;
+      continue;
+    }
     int64_t now = base::now_refresh();
     bool acted = poll_if_unattended(now);
     int n = g_sched.max_procs.load(std::memory_order_relaxed);

@@ -16,6 +16,7 @@
 //          1 -> 2    monitor takes it                   2 -> 3    taken; thread->p is null
 //          0 -> 3    the thread gave it up (begin_blocking)
 //          3 -> 0    the thread looks for another
+//          4         a deterministic test runs (directed.cc); nothing is retaken
 // No signal is involved, so no system call of the user's sees EINTR. Without membarrier (Linux
 // before 4.14, some sandboxes) hogs keep their processor; this is logged once at start.
 #include <linux/membarrier.h>
@@ -24,6 +25,7 @@
 
 #include <mutex>
 
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
@@ -73,6 +75,10 @@ void slow_enter() noexcept {
     // [ord thread.steal] acquire: after `gone`, the monitor's change of the task's state is visible
     int s = th->steal.load(std::memory_order_acquire);
     if (s == keep) return;
+    if (s == steal_directed) {
+      directed_point(th);
+      return;
+    }
     if (s == wanted && th->steal.compare_exchange_strong(s, keep)) return;
     if (s == gone) {
       reacquire(th);

@@ -1,6 +1,7 @@
 #pragma once
-// Time as channels. Sleeping is in <weft/task.h>.
+// Time as channels, and what time it is (now()). Sleeping is in <weft/task.h>.
 #include <weft/chan.h>
+#include <weft/detail/now.h>
 
 #include <chrono>
 
