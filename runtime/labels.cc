@@ -41,6 +41,7 @@ void install_label_hooks() noexcept {
                        std::memory_order_relaxed);
   };
   sched::g_task_hooks.ended = [](sched::task& t) noexcept {
+    if (t.labels.load(std::memory_order_relaxed) == nullptr) return;
     drop_labels(static_cast<const label_node*>(t.labels.exchange(nullptr)));
   };
 }

@@ -105,7 +105,12 @@ void run_world(const options& o, const body_ops& ops, void* callable,
     void* callable;
     std::atomic<uint32_t>& done;
     void operator()() const {
-      ops.invoke(callable);
+      // In a copy, because invoke destroys what it ran, and the caller will destroy *callable.
+      const std::align_val_t align{ops.align};
+      void* room = ::operator new(ops.size, align);
+      ops.move_to(callable, room);
+      ops.invoke(room);
+      ::operator delete(room, align);
       done.store(1, std::memory_order_release);
       base::futex_wake(done, 1);
     }

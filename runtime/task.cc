@@ -100,10 +100,7 @@ int set_max_procs(int n) {
 
 namespace this_task {
 
-void yield() {
-  sched::critical in_runtime;
-  sched::yield_now();
-}
+void yield() { sched::leave(sched::yield_now(sched::enter())); }
 
 void sleep_for(std::chrono::nanoseconds d) {
   if (d.count() <= 0) return;

@@ -4,6 +4,8 @@
 
 #include <cerrno>
 
+#include "scheduler/thread.h"
+
 #if WEFT_ASAN
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -27,15 +29,13 @@ WEFT_OPAQUE thread_globals current_thread_globals() noexcept {
 }
 
 namespace {
-WEFT_OPAQUE void leave_thread(context& from) noexcept {
-  thread_globals g = current_thread_globals();
-  from.eh = *g.eh;
-  from.err = *g.err;
+void save_globals(context& of, const thread_globals& g) noexcept {
+  of.eh = *g.eh;
+  of.err = *g.err;
 }
-WEFT_OPAQUE void enter_thread(const context& to) noexcept {
-  thread_globals g = current_thread_globals();
-  *g.eh = to.eh;
-  *g.err = to.err;
+void restore_globals(const context& of, const thread_globals& g) noexcept {
+  *g.eh = of.eh;
+  *g.err = of.err;
 }
 }  // namespace
 
@@ -114,15 +114,16 @@ void make_context(context& c, [[maybe_unused]] void* bottom, void* top) noexcept
 #endif
 }
 
-void context_started([[maybe_unused]] context& c) noexcept {
+void context_started(const thread* th, const context& c) noexcept {
 #if WEFT_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-  enter_thread(c);
+  restore_globals(c, th->globals);
 }
 
-void switch_context(context& from, context& to, [[maybe_unused]] bool from_ends) noexcept {
-  leave_thread(from);
+[[gnu::noinline]] thread* switch_context(thread* th, context& from, context& to,
+                                         [[maybe_unused]] bool from_ends) noexcept {
+  save_globals(from, th->globals);
 #if WEFT_ASAN
   __sanitizer_start_switch_fiber(from_ends ? nullptr : &from.asan_fake_stack, to.asan_bottom,
                                  to.asan_size);
@@ -134,7 +135,9 @@ void switch_context(context& from, context& to, [[maybe_unused]] bool from_ends)
 #if WEFT_ASAN
   __sanitizer_finish_switch_fiber(from.asan_fake_stack, nullptr, nullptr);
 #endif
-  enter_thread(from);
+  th = self();
+  restore_globals(from, th->globals);
+  return th;
 }
 
 }  // namespace weft::sched

@@ -338,20 +338,21 @@ task* directed_find(directed_world& w, thread* th, processor* p) noexcept {
   }
 }
 
-void directed_point(thread* th) noexcept {
+thread* directed_point(thread* th) noexcept {
   directed_world* w = g_directed.load(std::memory_order_acquire);
-  task* me = th->current.load(std::memory_order_relaxed);
+  const task* me = th->current.load(std::memory_order_relaxed);
+  processor* p = th->p.load(std::memory_order_relaxed);
   if (w == nullptr) {
     th->steal.store(0, std::memory_order_relaxed);
-    return;
+    return th;
   }
-  if (me == nullptr || me == w->supervisor || th->p.load(std::memory_order_relaxed) == nullptr)
-    return;
+  if (me == nullptr || me == w->supervisor || p == nullptr) return th;
   // yield_now() counts ticks when it finds nothing to yield to.
-  th->p.load(std::memory_order_relaxed)
-      ->tick.store(tick_before_fairness + 1, std::memory_order_relaxed);
+  p->tick.store(tick_before_fairness + 1, std::memory_order_relaxed);
   w->steps.fetch_add(1, std::memory_order_relaxed);
-  if (static_cast<uint32_t>(draw(*w)) < w->yield_odds || too_many_steps(*w)) yield_to_next();
+  if (static_cast<uint32_t>(draw(*w)) >= w->yield_odds && !too_many_steps(*w)) return th;
+  yield_to_next();
+  return self();
 }
 
 // Called by the monitor alone.

@@ -77,7 +77,7 @@ void for_each_directed_task(const directed_world& w, void (*visit)(task&, void*)
 task* directed_find(directed_world& w, thread* th, processor* p) noexcept;
 
 // slow_enter() in this mode: perhaps lets another task run.
-void directed_point(thread* th) noexcept;
+thread* directed_point(thread* th) noexcept;
 
 // The monitor's look, instead of its usual ones.
 void watch_directed() noexcept;

@@ -11,22 +11,25 @@
 
 namespace weft::sched {
 
-void slow_enter() noexcept;
+thread* slow_enter() noexcept;
 
 // Entering the runtime: until leave(), the thread's P cannot be taken away. One store and one load;
 // the full fence that the protocol needs is the monitor's membarrier.
-inline void enter() noexcept {
+// Returns the calling thread, which the caller must not keep across a switch.
+inline thread* enter() noexcept {
   thread* t = self();
   t->crit.store(1, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   if (t->steal.load(std::memory_order_relaxed) != 0) [[unlikely]]
-    slow_enter();
+    return slow_enter();
+  return t;
 }
 
-inline void leave() noexcept {
+inline void leave(thread* t) noexcept {
   // [ord thread.crit] release: what was done to P-local data is seen by whoever retakes the P
-  self()->crit.store(0, std::memory_order_release);
+  t->crit.store(0, std::memory_order_release);
 }
+inline void leave() noexcept { leave(self()); }
 
 // RAII for enter/leave. Not recursive. The thread may differ between constructor and destructor.
 class critical {
@@ -56,8 +59,9 @@ void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock)
 void ready(task* t, bool next = true) noexcept;
 
 // Lets other tasks run; the caller goes to the tail of the local queue, now and then of the global
-// one.
-void yield_now() noexcept;
+// one. `th` is the calling thread; returns the thread on which the task goes on.
+thread* yield_now(thread* th) noexcept;
+inline void yield_now() noexcept { yield_now(self()); }
 
 // Lets the task that was just readied run now; the caller goes to the tail of the local queue.
 void yield_to_next() noexcept;

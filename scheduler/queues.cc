@@ -21,6 +21,10 @@ void overflow(processor* p, task* t) noexcept {
 
 task* take_next(processor* p) noexcept {
   task* t = p->next.load(std::memory_order_relaxed);
+  if (alone()) {
+    p->next.store(nullptr, std::memory_order_relaxed);
+    return t;
+  }
   // A thief may take it between the load and the exchange.
   if (t != nullptr && p->next.compare_exchange_strong(t, nullptr, std::memory_order_acq_rel,
                                                       std::memory_order_relaxed))
@@ -32,8 +36,13 @@ task* take_next(processor* p) noexcept {
 
 void local_push(processor* p, task* t, bool next) noexcept {
   if (next) {
-    t = p->next.exchange(t, std::memory_order_acq_rel);
-    if (t == nullptr) return;
+    task* kicked = p->next.load(std::memory_order_relaxed);
+    if (alone())
+      p->next.store(t, std::memory_order_relaxed);
+    else
+      kicked = p->next.exchange(t, std::memory_order_acq_rel);
+    if (kicked == nullptr) return;
+    t = kicked;
   }
   if (!p->ring.push(t)) overflow(p, t);
 }
@@ -46,7 +55,7 @@ task* local_pop(processor* p) noexcept {
     }
   }
   p->next_streak = 0;
-  if (task* t = p->ring.pop()) return t;
+  if (task* t = alone() ? p->ring.pop_alone() : p->ring.pop()) return t;
   return take_next(p);
 }
 

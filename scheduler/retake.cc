@@ -39,7 +39,7 @@ bool register_membarrier() noexcept {
 }
 
 // The thread's task runs without a processor: get one, or queue the task and let the thread sleep.
-void reacquire(thread* th) noexcept {
+thread* reacquire(thread* th) noexcept {
   th->steal.store(keep, std::memory_order_relaxed);
   task* me = th->current.load(std::memory_order_relaxed);
   g_sched.lock.lock();
@@ -49,12 +49,14 @@ void reacquire(thread* th) noexcept {
   if (p != nullptr) {
     acquire(th, p);
     change_state(*me, task_status::blocking, task_status::running);
-    return;
+    return th;
   }
-  th->after = {after_switch::op::requeue, me, nullptr, nullptr, 0};
+  th->after.what = after_switch::op::requeue;
+  th->after.prev = me;
   th->current.store(nullptr, std::memory_order_relaxed);
-  switch_context(me->ctx, th->sched_ctx, false);
-  finish_switch();
+  th = switch_context(th, me->ctx, th->sched_ctx, false);
+  finish_switch(th);
+  return th;
 }
 
 }  // namespace
@@ -64,25 +66,22 @@ bool retake_available() noexcept {
   return available;
 }
 
-void slow_enter() noexcept {
+thread* slow_enter() noexcept {
   thread* th = self();
   if (th == &g_unattached) {
     attach_foreign("foreign");
-    self()->crit.store(1, std::memory_order_relaxed);
-    return;
+    th = self();
+    th->crit.store(1, std::memory_order_relaxed);
+    return th;
   }
   for (;;) {
     // [ord thread.steal] acquire: after `gone`, the monitor's change of the task's state is visible
     int s = th->steal.load(std::memory_order_acquire);
-    if (s == keep) return;
-    if (s == steal_directed) {
-      directed_point(th);
-      return;
-    }
-    if (s == wanted && th->steal.compare_exchange_strong(s, keep)) return;
+    if (s == keep) return th;
+    if (s == steal_directed) return directed_point(th);
+    if (s == wanted && th->steal.compare_exchange_strong(s, keep)) return th;
     if (s == gone) {
-      reacquire(th);
-      return;
+      return reacquire(th);
     }
     base::cpu_relax();
   }

@@ -42,6 +42,16 @@ class run_queue {
     }
   }
 
+  // Owner only, while there are no other processors and hence no thieves: pop() without its locked
+  // instruction.
+  task* pop_alone() noexcept {
+    uint32_t head = head_.load(std::memory_order_relaxed);
+    if (tail_.load(std::memory_order_relaxed) == head) return nullptr;
+    task* t = slots_[head % capacity].load(std::memory_order_relaxed);
+    head_.store(head + 1, std::memory_order_release);
+    return t;
+  }
+
   // Moves half of this queue (rounded up) to `out`, at most `max`. Any thread. Returns the number.
   uint32_t grab_half(task** out, uint32_t max) noexcept {
     uint32_t head = head_.load(std::memory_order_acquire);

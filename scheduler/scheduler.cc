@@ -58,9 +58,19 @@ void begin_run(thread* th, processor* p, task* t) noexcept {
   th->current.store(t, std::memory_order_relaxed);
 }
 
-// Leaves the calling task, whose fate `after` describes. Returns when it runs again.
-void switch_away(thread* th, task* me, const after_switch& after) noexcept {
-  th->after = after;
+using op = after_switch::op;
+
+// Leaves the calling task; finish_switch() will do `what` with it. Returns when it runs again, with
+// the thread that it then runs on. The record is filled field by field: built as a whole and
+// copied, wide loads would wait for the narrow stores before them.
+thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*), void* arg,
+                    wait_reason reason) noexcept {
+  after_switch& after = th->after;
+  after.what = what;
+  after.prev = me;
+  after.commit = commit;
+  after.arg = arg;
+  after.reason = reason;
   processor* p = th->p.load(std::memory_order_relaxed);
   context* to = &th->sched_ctx;
   if (task* next = p != nullptr ? pick_direct(p) : nullptr) {
@@ -69,8 +79,9 @@ void switch_away(thread* th, task* me, const after_switch& after) noexcept {
   } else {
     th->current.store(nullptr, std::memory_order_relaxed);
   }
-  switch_context(me->ctx, *to, after.what == after_switch::op::exit);
-  finish_switch();
+  th = switch_context(th, me->ctx, *to, what == op::exit);
+  finish_switch(th);
+  return th;
 }
 
 void put_stack(processor* p, stack* s) noexcept {
@@ -98,8 +109,8 @@ stack* take_stack(processor* p, stack_class cls) noexcept {
 }
 
 // The last act for a task that ended, on the context that came next.
-void bury(task* t) noexcept {
-  processor* p = self()->p.load(std::memory_order_relaxed);
+void bury(thread* th, task* t) noexcept {
+  processor* p = th->p.load(std::memory_order_relaxed);
   note_task_ended(t->stk, t->ctx.sp);
   put_stack(p, t->stk);
   t->stk = nullptr;
@@ -177,35 +188,34 @@ void release_body(task* t) noexcept {
 
 task_hooks g_task_hooks;
 
-void finish_switch() noexcept {
-  thread* th = self();
-  after_switch a = th->after;
-  th->after.what = after_switch::op::none;
-  switch (a.what) {
-    case after_switch::op::none:
+void finish_switch(thread* th) noexcept {
+  const after_switch& a = th->after;
+  const op what = a.what;
+  th->after.what = op::none;
+  switch (what) {
+    case op::none:
       break;
-    case after_switch::op::park:
-      change_state(*a.prev, task_status::running, task_status::waiting,
-                   static_cast<wait_reason>(a.reason));
+    case op::park:
+      change_state(*a.prev, task_status::running, task_status::waiting, a.reason);
       if (a.commit != nullptr && !a.commit(a.prev, a.arg)) {
         change_state(*a.prev, task_status::waiting, task_status::runnable);
         local_push(th->p.load(std::memory_order_relaxed), a.prev, true);
       }
       break;
-    case after_switch::op::yield:
+    case op::yield:
       change_state(*a.prev, task_status::running, task_status::runnable);
       if (a.arg != nullptr)
         local_push(th->p.load(std::memory_order_relaxed), a.prev, false);
       else
         global_push(a.prev);
       break;
-    case after_switch::op::requeue:
+    case op::requeue:
       change_state(*a.prev, task_status::blocking, task_status::runnable);
       global_push(a.prev);
       wake_one();
       break;
-    case after_switch::op::exit:
-      bury(a.prev);
+    case op::exit:
+      bury(th, a.prev);
       break;
   }
 }
@@ -250,8 +260,8 @@ void worker_main(thread* th) noexcept {
   for (;;) {
     task* t = find_work(th);
     begin_run(th, th->p.load(std::memory_order_relaxed), t);
-    switch_context(th->sched_ctx, t->ctx, false);
-    finish_switch();
+    switch_context(th, th->sched_ctx, t->ctx, false);  // this context stays on its thread
+    finish_switch(th);
   }
 }
 
@@ -264,7 +274,7 @@ void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*)
     park_foreign(th, me, reason, commit, arg);
     return;
   }
-  switch_away(th, me, {after_switch::op::park, me, commit, arg, static_cast<uint8_t>(reason)});
+  switch_away(th, me, op::park, commit, arg, reason);
 }
 
 void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock) noexcept {
@@ -287,16 +297,15 @@ void ready(task* t, bool next) noexcept {
     return;
   }
   local_push(p, t, next);
-  if (!p->ring.empty()) wake_one();
+  if (!p->ring.empty() && !alone()) wake_one();
 }
 
 void make_ready(task* t) noexcept { change_state(*t, task_status::waiting, task_status::runnable); }
 
-void yield_now() noexcept {
-  thread* th = self();
+thread* yield_now(thread* th) noexcept {
   if (th->foreign) {
     ::sched_yield();
-    return;
+    return th;
   }
   task* me = th->current.load(std::memory_order_relaxed);
   processor* p = th->p.load(std::memory_order_relaxed);
@@ -307,20 +316,20 @@ void yield_now() noexcept {
                         p->timers.earliest() <= base::coarse_ns();
   if (!look_elsewhere && !has_local_work(p)) {
     p->tick.store(tick, std::memory_order_relaxed);
-    return;
+    return th;
   }
   // Go sends the yielding task to the global queue. The local tail is as fair among the tasks of
   // this processor, is stolen from like any queue, and costs a third; every 61st time the global
   // queue keeps processors even.
   void* local = look_elsewhere ? nullptr : me;
-  switch_away(th, me, {after_switch::op::yield, me, nullptr, local, 0});
+  return switch_away(th, me, op::yield, nullptr, local, wait_reason::none);
 }
 
 void yield_to_next() noexcept {
   thread* th = self();
   if (th->foreign) return;
   task* me = th->current.load(std::memory_order_relaxed);
-  switch_away(th, me, {after_switch::op::yield, me, nullptr, me, 0});
+  switch_away(th, me, op::yield, nullptr, me, wait_reason::none);
 }
 
 bool can_spin(int round) noexcept {
@@ -370,18 +379,18 @@ int64_t live_tasks() noexcept {
 extern "C" void weft_task_main() {
   using namespace weft::sched;
   {
-    task* me = self()->current.load(std::memory_order_relaxed);
-    context_started(me->ctx);
-    finish_switch();
-    leave();
+    thread* th = self();
+    task* me = th->current.load(std::memory_order_relaxed);
+    context_started(th, me->ctx);
+    finish_switch(th);
+    leave(th);
     me->body->invoke(me->body_storage());
   }
-  enter();
-  thread* th = self();
+  thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);
   release_body(me);
   if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*me);
-  switch_away(th, me, {after_switch::op::exit, me, nullptr, nullptr, 0});
+  switch_away(th, me, op::exit, nullptr, nullptr, wait_reason::none);
   __builtin_unreachable();
 }
 
@@ -390,8 +399,7 @@ namespace weft::detail {
 [[gnu::noinline]] void spawn_task(const body_ops& ops, void* callable, const spawn_params& params) {
   using namespace weft::sched;
   auto created_by = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
-  enter();
-  thread* th = self();
+  thread* th = enter();
   processor* p = th->p.load(std::memory_order_relaxed);
   task* parent = th->current.load(std::memory_order_relaxed);
   task* t = new_task(p, ops, callable, params, created_by);
@@ -402,12 +410,12 @@ namespace weft::detail {
   publish(t);
   if (p != nullptr) {
     local_push(p, t, true);
-    if (!p->ring.empty()) wake_one();
+    if (!p->ring.empty() && !alone()) wake_one();
   } else {
     global_push(t);
     wake_one();
   }
-  leave();
+  leave(th);
 }
 
 }  // namespace weft::detail

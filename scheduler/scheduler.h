@@ -53,20 +53,22 @@ struct scheduler {
   thread* idle_threads = nullptr;
   int idle_thread_count = 0;
 
+  // What every thread reads often stands apart from what some thread writes often.
   // Changed only while the world is stopped; threads without a processor read it all the same.
-  std::atomic<processor*> processors[max_processors] = {};
+  alignas(64) std::atomic<processor*> processors[max_processors] = {};
   std::atomic<int> max_procs{0};
-  std::atomic<int> idle_procs{0};
+  std::atomic<bool> stop_requested{false};
+  std::atomic<poller*> io{nullptr};
+
+  alignas(64) std::atomic<int> idle_procs{0};
   std::atomic<int> spinning{0};
 
   // When the last poll ended; 0 while a thread waits in the poller. wait_until is that thread's
   // limit.
-  std::atomic<int64_t> last_poll_ns{1};
+  alignas(64) std::atomic<int64_t> last_poll_ns{1};
   std::atomic<int64_t> poll_until_ns{never_ns};
-  std::atomic<poller*> io{nullptr};
 
-  std::atomic<bool> stop_requested{false};
-  std::atomic<int> running_procs{0};  // neither idle nor stopped
+  alignas(64) std::atomic<int> running_procs{0};  // neither idle nor stopped
   std::atomic<int> worker_threads{0};
   std::atomic<uint32_t> monitor_word{0};  // 1: asleep because everything is idle
 
@@ -77,6 +79,10 @@ struct scheduler {
 };
 
 extern scheduler g_sched;
+
+// For the holder of a processor: no other exists, so nobody steals and nobody else could help, and
+// its queues need no locked instructions. The number of processors changes only while none runs.
+inline bool alone() noexcept { return g_sched.max_procs.load(std::memory_order_relaxed) == 1; }
 
 // queues.cc: moving tasks to and from queues.
 void local_push(processor* p, task* t, bool next) noexcept;
@@ -104,7 +110,7 @@ bool run_due_timers(processor* p, int64_t now) noexcept;
 
 // scheduler.cc: switching.
 void worker_main(thread* th) noexcept;
-void finish_switch() noexcept;
+void finish_switch(thread* th) noexcept;
 task* allocate_task(processor* p) noexcept;
 void prepare_first_run(processor* p, task* t) noexcept;
 

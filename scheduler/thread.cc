@@ -110,6 +110,7 @@ WEFT_OPAQUE thread* self_or_null() noexcept {
 
 void register_thread(thread* th) noexcept {
   th->tid = ::gettid();
+  th->globals = current_thread_globals();
   find_own_stack(th);
   install_alt_stack(th);
   th->rng = static_cast<uint32_t>(th->tid) * 2654435761u | 1u;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "scheduler/context.h"
+#include "scheduler/task_state.h"
 
 namespace weft::sched {
 
@@ -20,7 +21,7 @@ struct after_switch {
   task* prev = nullptr;
   bool (*commit)(task*, void*) = nullptr;  // park: false cancels the park
   void* arg = nullptr;  // park: for commit; yield: not null means the local queue's tail
-  uint8_t reason = 0;
+  wait_reason reason{};
 };
 
 struct thread {
@@ -34,7 +35,8 @@ struct thread {
   std::atomic<processor*> p{nullptr};
   std::atomic<task*> current{nullptr};  // the user's task; null in the scheduler
 
-  context sched_ctx;  // the scheduler loop, on the thread's own stack
+  thread_globals globals{};  // of this OS thread
+  context sched_ctx;         // the scheduler loop, on the thread's own stack
   after_switch after;
   processor* last_p = nullptr;
 

@@ -6,63 +6,56 @@
 
 namespace weft::sched {
 
-void timer_heap::up(size_t i) noexcept {
-  timer* t = heap_[i];
+void timer_heap::up(size_t i, entry e) noexcept {
   while (i > 0) {
     size_t parent = (i - 1) / 4;
-    if (heap_[parent]->when_ns <= t->when_ns) break;
+    if (heap_[parent].when_ns <= e.when_ns) break;
     place(i, heap_[parent]);
     i = parent;
   }
-  place(i, t);
+  place(i, e);
 }
 
-void timer_heap::down(size_t i) noexcept {
-  timer* t = heap_[i];
+// Moves the hole at i down to a place where `e` fits, or to a leaf.
+size_t timer_heap::down(size_t i, const entry& e) noexcept {
   for (;;) {
     size_t first = 4 * i + 1;
-    if (first >= heap_.size()) break;
+    if (first >= heap_.size()) return i;
     size_t last = first + 4 < heap_.size() ? first + 4 : heap_.size();
     size_t best = first;
     for (size_t c = first + 1; c < last; ++c) {
-      if (heap_[c]->when_ns < heap_[best]->when_ns) best = c;
+      if (heap_[c].when_ns < heap_[best].when_ns) best = c;
     }
-    if (heap_[best]->when_ns >= t->when_ns) break;
+    if (heap_[best].when_ns >= e.when_ns) return i;
     place(i, heap_[best]);
     i = best;
   }
-  place(i, t);
 }
 
 void timer_heap::insert(timer* t, processor* owner) noexcept {
-  heap_.push_back(t);
   t->home.store(owner, std::memory_order_relaxed);
-  t->index = heap_.size() - 1;
-  up(t->index);
+  heap_.emplace_back();
+  up(heap_.size() - 1, {t->when_ns, t});
   publish();
 }
 
 void timer_heap::erase(timer* t) noexcept {
   size_t i = t->index;
-  timer* last = heap_.back();
+  entry last = heap_.back();
   heap_.pop_back();
   t->index = timer::not_queued;
-  if (last != t) {
-    place(i, last);
-    down(i);
-    up(last->index);
-  }
+  if (last.t != t) up(down(i, last), last);
   publish();
 }
 
 timer* timer_heap::pop_due(int64_t now) noexcept {
-  if (heap_.empty() || heap_[0]->when_ns > now) return nullptr;
+  if (heap_.empty() || heap_[0].when_ns > now) return nullptr;
   return pop_any();
 }
 
 timer* timer_heap::pop_any() noexcept {
   if (heap_.empty()) return nullptr;
-  timer* t = heap_[0];
+  timer* t = heap_[0].t;
   erase(t);
   return t;
 }

@@ -50,17 +50,24 @@ class timer_heap {
   size_t size() const noexcept { return heap_.size(); }
 
  private:
-  void place(size_t i, timer* t) noexcept {
-    heap_[i] = t;
-    t->index = i;
+  // The deadline beside the pointer: comparing must not fetch the timers, which are all over
+  // memory.
+  struct entry {
+    int64_t when_ns = 0;
+    timer* t = nullptr;
+  };
+
+  void place(size_t i, const entry& e) noexcept {
+    heap_[i] = e;
+    e.t->index = i;
   }
-  void up(size_t i) noexcept;
-  void down(size_t i) noexcept;
+  void up(size_t i, entry e) noexcept;
+  size_t down(size_t i, const entry& e) noexcept;
   void publish() noexcept {
-    earliest_.store(heap_.empty() ? never_ns : heap_[0]->when_ns, std::memory_order_release);
+    earliest_.store(heap_.empty() ? never_ns : heap_[0].when_ns, std::memory_order_release);
   }
 
-  std::vector<timer*> heap_;
+  std::vector<entry> heap_;
   std::atomic<int64_t> earliest_{never_ns};
 };
 
