@@ -5,6 +5,7 @@
 #include <weft/test.h>
 #include <weft/weft.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -266,13 +267,14 @@ TEST(TestKit, ExploreAsksWhetherTheTestHasFailed) {
 }
 
 TEST(TestKit, ADeadlockNamesTheTasks) {
+  // For as long as the tasks, which is for ever.
+  static weft::mutex lock;
+  static weft::chan<int> never(0);
   failure e = failure_of({.seed = 5}, [] {
-    auto a = std::make_shared<weft::mutex>();
-    auto c = std::make_shared<weft::chan<int>>(0);
-    a->lock();
-    weft::go({.name = "locker"}, [a] { a->lock(); });
+    lock.lock();
+    weft::go({.name = "locker"}, [] { lock.lock(); });
     weft::this_task::sleep_for(3s);
-    c->recv();
+    never.recv();
   });
   weft::test::leave_tasks_behind(weft::sched::wait_reason::mutex_lock, 1);
   weft::test::leave_tasks_behind(weft::sched::wait_reason::chan_receive, 1);
@@ -287,8 +289,8 @@ TEST(TestKit, ADeadlockNamesTheTasks) {
 }
 
 TEST(TestKit, TasksThatAreLeftAreNamed) {
-  auto c = std::make_shared<weft::chan<int>>(0);
-  failure e = failure_of({}, [c] { weft::go({.name = "orphan"}, [c] { c->send(1); }); });
+  static weft::chan<int> nobody_listens(0);
+  failure e = failure_of({}, [] { weft::go({.name = "orphan"}, [] { nobody_listens.send(1); }); });
   weft::test::leave_tasks_behind(weft::sched::wait_reason::chan_send, 1);
   EXPECT_EQ(e.what_kind(), failure::kind::tasks_left);
   EXPECT_NE(std::string(e.what()).find("\"orphan\" [chan send]"), std::string::npos) << e.what();
@@ -382,7 +384,7 @@ TEST(TestKit, TheClockWaitsForAThreadThatIsAnnounced) {
 
 TEST(TestKit, TasksAndTimersOfAnEarlierRunStandStill) {
   auto woken = std::make_shared<weft::chan<int>>(1);
-  auto ticks = std::make_shared<int>(0);
+  auto ticks = std::make_shared<std::atomic<int>>(0);
   auto timeout = std::make_shared<weft::recv_chan<std::chrono::steady_clock::time_point>>();
   weft::run([&] {
     weft::go([woken, ticks] {
