@@ -6,7 +6,7 @@
 namespace weft::model {
 
 struct actor {
-  enum class state : uint8_t { unused, ready, parked, spinning, timers, done };
+  enum class state : uint8_t { unused, ready, parked, spinning, waiting, timers, done };
   const char* name = "";
   state st = state::unused;
   sched::context ctx;
@@ -21,6 +21,8 @@ struct actor {
   sched::wait_reason reason{};
   bool (*commit)(sched::task*, void*) = nullptr;
   void* arg = nullptr;
+
+  const std::function<bool()>* holds = nullptr;  // what it waits for
 
   // The last thing it looked at.
   const void* address = nullptr;

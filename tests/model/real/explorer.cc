@@ -18,7 +18,7 @@ constexpr int max_actors = 16;
 constexpr size_t stack_size = size_t{256} << 10;
 constexpr size_t arena_size = size_t{4} << 20;
 constexpr int max_steps = 20'000;
-constexpr int looks_before_spinning = 2;
+constexpr int looks_before_spinning = 5;  // a few looks in a row are no loop yet
 constexpr unsigned char nonsense = 0xdd;
 constexpr int64_t start_ns = 1'000'000'000;
 
@@ -157,6 +157,8 @@ bool enabled(const actor& a) noexcept {
       std::memcpy(&now, a.address, a.size);
       return now != a.value;
     }
+    case actor::state::waiting:
+      return (*a.holds)();
     case actor::state::timers:
       return x.processor->timers.size() > 0;
     case actor::state::unused:
@@ -191,7 +193,7 @@ void reschedule(bool yields) noexcept {
     actor& a = x.actors[i];
     if (&a != me && enabled(a)) options[n++] = &a;
   }
-  if (mine && yields) options[n++] = me;
+  if (mine && n == 0) options[n++] = me;
   if (n == 0) {
     end_execution();
     return;
@@ -377,7 +379,7 @@ void point(op what, const void* address) noexcept {
       return;
   if (++x.steps > max_steps) violation("too many steps: a livelock");
   const bool looks = what == op::load || what == op::cas;
-  if (looks && me->address == address && me->looks >= looks_before_spinning) {
+  if (what == op::load && me->address == address && me->looks >= looks_before_spinning) {
     uint64_t now = 0;
     std::memcpy(&now, address, me->size);
     if (now == me->value) {
@@ -462,7 +464,12 @@ void step() { point(op::other, nullptr); }
 int choose(int n) { return x.current == nullptr ? 0 : decide(n, false); }
 
 void wait_until(const std::function<bool()>& holds) {
-  while (!holds()) give_way();
+  actor* me = x.current;
+  if (holds()) return;
+  me->holds = &holds;
+  me->st = actor::state::waiting;
+  reschedule(false);
+  me->st = actor::state::ready;
 }
 
 verdict explore(void (*build)(world&), const effort& e) {

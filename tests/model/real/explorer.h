@@ -60,8 +60,7 @@ inline void expect(bool holds, const char* what) {
 void step();
 // One of n outcomes that the world leaves open.
 int choose(int n);
-// Until it returns, the calling actor executes only when nobody changes anything: for stubs that
-// wait.
+// The calling actor goes on when it holds, which is no step: for stand-ins that wait.
 void wait_until(const std::function<bool()>& holds);
 
 struct verdict {
