@@ -80,6 +80,20 @@ WEFT_MODEL_WORLD(Channel, CloseMeetsSenderAndReceiver) {
   });
 }
 
+WEFT_MODEL_WORLD(Channel, CloseWakesASender) {
+  auto* c = new chan<int>(0);
+  auto* refused = new bool(false);
+  w.task("sender", [=] {
+    try {
+      c->send(1);
+    } catch (const panic_error&) {
+      *refused = true;
+    }
+  });
+  w.task("closer", [=] { c->close(); });
+  w.at_end([=] { expect(*refused, "a send on a closed channel went well"); });
+}
+
 WEFT_MODEL_WORLD(Channel, TryOperationsMeetWaiters) {
   auto* c = new chan<int>(0);
   auto* seen = new tally;

@@ -220,6 +220,17 @@ void run_commit(actor& a) {
     sched::change_state(*a.task, waiting, runnable);
 }
 
+// Whether p lies in a frame that its actor has left.
+bool in_a_dead_frame(const void* p) noexcept {
+  const auto* at = static_cast<const char*>(p);
+  for (int i = 0; i < x.count; ++i) {
+    const actor& a = x.actors[i];
+    if (at < a.stack || at >= a.stack + stack_size) continue;
+    return a.st == actor::state::done || at < static_cast<const char*>(a.ctx.sp);
+  }
+  return false;
+}
+
 // run_due_timers(), with a deadline that passes whenever the explorer likes.
 void run_clock(actor& a) {
   sched::timer_heap& timers = x.processor->timers;
@@ -230,6 +241,7 @@ void run_clock(actor& a) {
     std::lock_guard hold(timers.lock);
     if (sched::timer* t = timers.pop_due(sched::never_ns - 1)) {
       note("a deadline passes");
+      if (in_a_dead_frame(t)) violation("a timer outlived the frame it lies in");
       const int64_t now = std::max(t->when_ns, base::g_fake_ns.peek());
       base::g_fake_ns = now;
       t->fire(t, now);
@@ -370,6 +382,28 @@ void watch_own_thread() noexcept {
   std::erase_if(x.ignored, [](const range& r) { return r.from == x.current->th; });
 }
 
+// What an address is, for the trace.
+std::string label(const void* address) {
+  auto inside = [&](const void* from, size_t size) {
+    const ptrdiff_t at = static_cast<const char*>(address) - static_cast<const char*>(from);
+    return at >= 0 && at < static_cast<ptrdiff_t>(size) ? at : ptrdiff_t{-1};
+  };
+  for (int i = 0; i < x.count; ++i) {
+    const actor& a = x.actors[i];
+    const std::string name = a.name;
+    if (a.th != nullptr && inside(a.th, sizeof *a.th) >= 0)
+      return "thread of " + name + " + " + std::to_string(inside(a.th, sizeof *a.th));
+    if (a.body == run_task && inside(a.task, sizeof *a.task) >= 0)
+      return "task " + name + " + " + std::to_string(inside(a.task, sizeof *a.task));
+    if (inside(a.stack, stack_size) >= 0)
+      return "stack of " + name + " + " + std::to_string(inside(a.stack, stack_size));
+  }
+  if (in_arena(address)) return "heap + " + std::to_string(inside(g_arena, arena_size));
+  char text[32];
+  std::snprintf(text, sizeof text, "%p", address);
+  return text;
+}
+
 void point(op what, const void* address) noexcept {
   actor* me = x.current;
   if (me == nullptr) return;
@@ -394,7 +428,10 @@ void point(op what, const void* address) noexcept {
   }
   static constexpr const char* names[] = {"load", "store", "exchange", "cas",
                                           "add",  "fence", "step"};
-  if (what != op::other) note("%s %p", names[static_cast<int>(what)], address);
+  if (x.tracing && what != op::other) {
+    own_memory hold;
+    note("%s %s", names[static_cast<int>(what)], label(address).c_str());
+  }
 }
 
 void observed(const void* address, uint64_t value, unsigned size) noexcept {
