@@ -184,8 +184,9 @@ task* chosen(directed_world& w, thread* th, processor* p, task* t) noexcept {
   note(w, number);
   if (w.keep_schedule) w.schedule.push_back(static_cast<uint32_t>(number));
   w.steps.fetch_add(1, std::memory_order_relaxed);
-  th->rng = static_cast<uint32_t>(draw(w)) | 1u;
-  th->steal.store(steal_directed, std::memory_order_relaxed);
+  thread* on = t->locked_to_thread && t->own_thread != nullptr ? t->own_thread : th;
+  on->rng = static_cast<uint32_t>(draw(w)) | 1u;
+  on->steal.store(steal_directed, std::memory_order_relaxed);
   return t;
 }
 
