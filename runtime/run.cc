@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "runtime/label_node.h"
 #include "runtime/panic.h"
+#include "runtime/run_world.h"
 #include "runtime/task_locals.h"
 #include "scheduler/core_dump.h"
 #include "scheduler/deadlock.h"
@@ -57,10 +58,15 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
     throw std::invalid_argument("weft::run: max_procs must be 0 (automatic) to 1024");
   if (o.max_threads < 0 || o.max_threads > 1'000'000)
     throw std::invalid_argument("weft::run: max_threads must be 0 (as it is) to 1000000");
+  run_world(o, ops, callable, nullptr);
+}
+
+void run_world(const options& o, const body_ops& ops, void* callable,
+               sched::directed_world* world) {
   if (g_running.exchange(true)) throw panic_error("weft::run is already running");
   start_process_once();
   if (o.max_threads > 0) sched::set_thread_limit(o.max_threads);
-  sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs());
+  sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs(), world);
   sched::follow_machine(o.max_procs == 0 &&
                         base::option_value(base::option::WEFT_MAXPROCS).empty());
 
@@ -69,7 +75,12 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
     void* callable;
     std::atomic<uint32_t>& done;
     void operator()() const {
-      ops.invoke(callable);
+      // In a copy, because invoke destroys what it ran, and the caller will destroy *callable.
+      const std::align_val_t align{ops.align};
+      void* room = ::operator new(ops.size, align);
+      ops.move_to(callable, room);
+      ops.invoke(room);
+      ::operator delete(room, align);
       destroy_task_locals();  // before run() returns
       sched::set_main_task_running(false);
       done.store(1, std::memory_order_release);

@@ -199,6 +199,10 @@ func_timer_ref start_func_timer(std::chrono::nanoseconds d, later* f) {
 
 using detail::clock_channel;
 
+detail::time_point now() noexcept {
+  return detail::time_point(std::chrono::nanoseconds(base::now_ns()));
+}
+
 timer::timer(std::chrono::nanoseconds d) : channel_(clock_channel::make(d, 0)) {}
 
 bool timer::stop() const {

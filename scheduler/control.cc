@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
@@ -189,12 +190,13 @@ void timer_added(int64_t when_ns) noexcept {
   }
 }
 
-void start(int procs) noexcept {
+void start(int procs, directed_world* world) noexcept {
   std::lock_guard control(g_control);
   if (g_started.load() && !g_sched.stop_requested.load()) return;
   prepare();
   set_processor_count(procs, nullptr);
   g_started.store(true);
+  if (world != nullptr) enter_directed(*world);
   start_world();
 }
 
@@ -202,6 +204,7 @@ void stop() noexcept {
   std::lock_guard control(g_control);
   if (!started()) return;
   stop_world(nullptr);
+  if (directed()) leave_directed();
   wake_monitor();  // it cares for timers from now on
 }
 
@@ -216,7 +219,7 @@ void change_processor_count(int procs) noexcept {
   // yields.
   enter();
   while (!g_control.try_lock()) yield_now();
-  if (started() && procs != current_max_procs()) {
+  if (started() && procs != current_max_procs() && !directed()) {
     processor* mine = self()->p.load(std::memory_order_relaxed);
     stop_world(mine);
     set_processor_count(procs, mine);

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/clock.h"
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
@@ -177,6 +178,10 @@ task* find_work(thread* th) noexcept {
       }
       release(th);
       if (!stop_processor_if_requested(p)) acquire(th, p);
+      continue;
+    }
+    if (directed_world* w = g_directed.load(std::memory_order_acquire)) [[unlikely]] {
+      if (task* t = directed_find(*w, th, p)) return found(th, t);
       continue;
     }
     int64_t now = 0;

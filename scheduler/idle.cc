@@ -17,6 +17,7 @@
 #include <mutex>
 
 #include "base/futex.h"
+#include "scheduler/directed.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {
@@ -111,7 +112,8 @@ void wake_one() noexcept {
 void hand_off(processor* p) noexcept {
   if (g_sched.stop_requested.load(std::memory_order_seq_cst) && stop_processor_if_requested(p))
     return;
-  if (has_local_work(p) || g_sched.global_size.load(std::memory_order_seq_cst) > 0) {
+  // A deterministic test's only processor is never idle.
+  if (has_local_work(p) || g_sched.global_size.load(std::memory_order_seq_cst) > 0 || directed()) {
     start_thread_for(p, false);
     return;
   }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
@@ -121,6 +122,11 @@ void* monitor_main(void*) {
     if (sleep_ns > longest_sleep()) sleep_ns = longest_sleep();
     timespec pause{0, sleep_ns};
     ::nanosleep(&pause, nullptr);
+    if (directed()) {
+      watch_directed();
+      ++quiet;
+      continue;
+    }
     int64_t now = base::now_refresh();
     bool acted = poll_if_unattended(now);
     int n = g_sched.max_procs.load(std::memory_order_relaxed);

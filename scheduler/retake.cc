@@ -16,6 +16,7 @@
 //          1 -> 2    monitor takes it                   2 -> 3    taken; thread->p is null
 //          0 -> 3    the thread gave it up (begin_blocking)
 //          3 -> 0    the thread looks for another
+//          4         a deterministic test runs (directed.cc); nothing is retaken
 // A thread that finds `wanted` when it enters refuses, and yields in its own time: a task that
 // calls the runtime all the time gives way as well. Nothing but work that waits makes a slice end:
 // a processor with empty queues is left to its holder, as in Go.
@@ -35,6 +36,7 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/thread_signal.h"
@@ -109,6 +111,7 @@ thread* slow_enter() noexcept {
     // [ord thread.steal] acquire: after `gone`, the monitor's change of the task's state is visible
     int s = th->steal.load(std::memory_order_acquire);
     if (s == keep) return th;
+    if (s == steal_directed) return directed_point(th);
     if (s == wanted && th->steal.compare_exchange_strong(s, keep)) {
       const processor* p = th->p.load(std::memory_order_relaxed);
       if (p != nullptr && p->tick.load(std::memory_order_relaxed) ==

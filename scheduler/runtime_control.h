@@ -13,8 +13,11 @@ int default_max_procs();
 // second while tasks run; resize() ends that.
 void follow_machine(bool follow) noexcept;
 
+struct directed_world;
+
 // Starts the process-wide scheduler (first call) or lets it go on after stop(). 1 <= procs <= 1024.
-void start(int procs) noexcept;
+// With a world, which lives until stop(), procs is 1 and directed.h tells the rules.
+void start(int procs, directed_world* world = nullptr) noexcept;
 
 // Stops task execution: returns when no task runs with a processor any more. Tasks keep their
 // places and go on with the next start(). Not callable from a task.

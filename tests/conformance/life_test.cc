@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -25,6 +26,14 @@ TEST(E12_Life, MainReturnsItsStatus) {
   options o;
   o.max_procs = 3;
   EXPECT_EQ(run(o, [] { return set_max_procs(0); }), 3);
+}
+
+// The main task ran the caller's own copy of the function, which destroys it, and the caller
+// destroyed it once more.
+TEST(E12_Life, MainFunctionIsDestroyedOnce) {
+  auto shared = std::make_shared<int>(1);
+  run([shared] { EXPECT_GE(shared.use_count(), 2); });
+  EXPECT_EQ(shared.use_count(), 1);
 }
 
 TEST(E12_Life, MainEndsWithoutWaitingForOthers) {

@@ -1,5 +1,6 @@
 #pragma once
 // condition_variable: Go's sync.Cond with std::condition_variable_any's interface.
+#include <weft/detail/now.h>
 #include <weft/detail/waiter.h>
 
 #include <chrono>
@@ -72,7 +73,7 @@ class condition_variable {
  private:
   // Too far to represent is never, not the past.
   static std::chrono::steady_clock::time_point after(std::chrono::nanoseconds d) {
-    auto now = std::chrono::steady_clock::now();
+    auto now = weft::now();
     auto never = std::chrono::steady_clock::time_point::max();
     return d > never - now ? never : now + d;
   }

@@ -1,5 +1,6 @@
 #pragma once
 // mutex: mutual exclusion among tasks and threads. Go's sync.Mutex with std::mutex's interface.
+#include <weft/detail/schedule_point.h>
 #include <weft/detail/waiter.h>
 
 #include <atomic>
@@ -48,6 +49,7 @@ class mutex {
   mutex(const mutex&) = delete;
 
   void lock() {
+    detail::schedule_point();
     int32_t unlocked = 0;
     if (!state_.compare_exchange_strong(unlocked, locked_bit, std::memory_order_acquire))
       lock_slow();

@@ -1,5 +1,6 @@
 #pragma once
-// Time as channels, and functions that run later. Sleeping is in <weft/task.h>.
+// Time as channels, functions that run later, and what time it is (now()). Sleeping is in
+// <weft/task.h>.
 //
 //   weft::timer limit(5s);
 //   weft::ticker beat(100ms);
@@ -12,6 +13,7 @@
 // handle nor its channel is held any more is gone at once. All of it may be used from any thread
 // while the runtime runs (run.h). Durations too long to represent mean never.
 #include <weft/chan.h>
+#include <weft/detail/now.h>
 
 #include <chrono>
 #include <functional>

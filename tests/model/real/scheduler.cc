@@ -1,0 +1,121 @@
+// Stands in for what the code under test needs of the scheduler: park and ready on the explorer's
+// actors, one processor whose heap holds all timers, and for retake.cc the processor's way from
+// hand to hand. Whoever compiles another source into the model adds here what it calls.
+#include <weft/detail/now.h>
+#include <weft/detail/schedule_point.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/events.h"
+#include "base/futex.h"
+#include "scheduler/directed.h"
+#include "scheduler/park.h"
+#include "scheduler/runtime_control.h"
+#include "tests/model/real/actors.h"
+
+namespace weft::base {
+
+std::atomic<int64_t> g_fake_ns{1};
+std::atomic<int64_t> g_coarse_ns{1};
+namespace detail {
+std::atomic<uint32_t> g_event_mask{0};
+void emit_slow(event_kind, uint64_t, uint64_t) noexcept {}
+}  // namespace detail
+
+void check_failed(const char* expression, const char*, int) noexcept {
+  model::violation(expression);
+}
+void fatal(const char* message) noexcept { model::violation(message); }
+void fatalf(const char* format, ...) noexcept { model::violation(format); }
+void log_line(const char*, ...) noexcept {}
+bool futex_wait(std::atomic<uint32_t>&, uint32_t, int64_t) noexcept { std::abort(); }
+void futex_wake(std::atomic<uint32_t>&, int) noexcept { std::abort(); }
+
+}  // namespace weft::base
+
+namespace weft {
+
+std::chrono::steady_clock::time_point now() noexcept {
+  return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(base::now_ns()));
+}
+
+namespace detail {
+std::atomic<bool> g_directed_world{false};
+void schedule_point_slow() noexcept {}
+}  // namespace detail
+
+namespace sched {
+
+scheduler g_sched;
+thread g_unattached("unattached", -1);
+task_hooks g_task_hooks;
+
+thread* self() noexcept { return model::own_thread(); }
+void attach_foreign(const char*) noexcept { std::abort(); }
+
+void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+          void* arg) noexcept {
+  task* me = model::current_actor()->task;
+  me->waits_on = waits_on;
+  model::leave_for_commit(reason, commit, arg);
+  change_state(*me, task_status::runnable, task_status::running);
+  model::note("goes on");
+  if (model::time_passes() && model::choose(2) == 1)
+    base::g_fake_ns = base::g_fake_ns.peek() + 2'000'000;
+}
+
+void ready(task* t, bool) noexcept {
+  model::note("readies task at %p", static_cast<void*>(t));
+  change_state(*t, task_status::waiting, task_status::runnable);
+}
+
+thread* yield_now(thread* th) noexcept {
+  model::give_way();
+  return th;
+}
+void yield_to_next() noexcept { model::give_way(); }
+bool can_spin(int round) noexcept { return round < 1; }
+uint32_t next_random_number() noexcept { return model::choose(2) == 0 ? 0x2545f491u : 0x9e3779b9u; }
+
+processor* processor_for_timers() noexcept { return &model::the_processor(); }
+void timer_added(int64_t) noexcept {}
+
+void set_task_name(task&, char*) noexcept { std::abort(); }
+int64_t live_tasks() noexcept { return 0; }
+int current_max_procs() noexcept { return 1; }
+void resize(int) noexcept { std::abort(); }
+
+// Retake: a processor that nobody has is in idle_processors. A thread that finds none waits here,
+// where the runtime would queue its task.
+void acquire(thread* th, processor* p) noexcept {
+  p->owner = th;
+  p->tick = p->tick.load() + 1;
+  th->p = p;
+}
+
+processor* release(thread* th) noexcept {
+  processor* p = th->p.load();
+  th->p = nullptr;
+  p->owner = nullptr;
+  return p;
+}
+
+void hand_off(processor* p) noexcept {
+  std::lock_guard hold(g_sched.lock);
+  g_sched.idle_processors = p;
+}
+
+processor* take_idle_processor() noexcept {
+  while (g_sched.idle_processors == nullptr) {
+    g_sched.lock.unlock();
+    model::wait_until([] { return g_sched.idle_processors != nullptr; });
+    g_sched.lock.lock();
+  }
+  return std::exchange(g_sched.idle_processors, nullptr);
+}
+
+void finish_switch(thread*) noexcept { std::abort(); }
+thread* directed_point(thread* th) noexcept { return th; }
+
+}  // namespace sched
+}  // namespace weft
