@@ -32,6 +32,25 @@ def judge(result, bar):
     return value, "met" if value <= bar.factor else "missed"
 
 
+def fails(result):
+    """Whether the run has failed its purpose here: weft, Go or a side with a bar gave no figure.
+
+    A peer that is there for comparison may crash; its line says so.
+    """
+    needed = {"weft", "go"} | {bar.peer for bar in result.row.bars}
+    return bool(needed & set(result.failures)) or "weft" in result.lacks
+
+
+def ahead(result):
+    """The peers faster or smaller than weft, with weft / peer."""
+    found = []
+    for side in result.sides:
+        values = ratios(result, result.row.figure, side) if side != "weft" else []
+        if values and statistics.median(values) > 1:
+            found.append((side, statistics.median(values)))
+    return found
+
+
 def _number(value):
     if value is None:
         return "–"
@@ -73,6 +92,8 @@ def print_row(result):
                      f"{statistics.median(to_peer):.2f}" if to_peer else "–",
                      f"{min(to_peer):.2f}..{max(to_peer):.2f}" if to_peer else "", bar or "",
                      judge(result, bar)[1] if bar else "")))
+    for side, lack in result.lacks.items():
+        print(f"    no figure of {side}: {lack}")
     for side, why in result.failures.items():
         failed = result.runs[side].count(None)
         print(f"    {side} FAILED {failed} of {len(result.runs[side])} runs: {why}")
@@ -125,7 +146,8 @@ def write_json(root, groups, setup, results):
                              "verdict": verdict})
         rows.append({"row": result.row.label, "figure": figure, "bars": verdicts,
                      "median": {side: median(result, side, figure) for side in result.sides},
-                     "runs": result.runs, "failures": result.failures, "notes": result.notes})
+                     "runs": result.runs, "failures": result.failures,
+                     "lacks": result.lacks, "notes": result.notes})
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": _commit(root),
                    "machine": _machine(), "pairs": setup.pairs, "quick": setup.quick,

@@ -99,6 +99,11 @@ int main_of(int argc, char** argv) {
   for (const row& r : rows) {
     if (argc > 1 && r.name == argv[1]) chosen = &r;
   }
+  if (chosen == nullptr && argc > 1 && argv[1][0] != '-') {
+    // A row of weft's that has no counterpart here.
+    std::fprintf(stderr, "no row %s on Boost.Fiber\n", argv[1]);
+    return 4;
+  }
   if (chosen == nullptr) {
     std::fprintf(stderr,
                  "usage: %s ROW [--workers=N] [--n=N] [--stack=default|compact]"
