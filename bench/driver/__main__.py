@@ -12,7 +12,6 @@ import report
 import rows
 import tools
 
-SIDES = ("go", *peers.PEERS, "raw", "nginx")
 GROUPS = {"sched": rows.SCHED, "net": rows.NET}
 
 
@@ -31,12 +30,14 @@ def parse():
     parser.add_argument("--strict", action="store_true", help="exit 3 if any bar is missed")
     parser.add_argument("--bin", metavar="DIR",
                         help="build nothing, measure the programs in DIR")
-    parser.add_argument("--peers", default=",".join(SIDES), metavar="A,B",
+    parser.add_argument("--out", metavar="DIR", default=os.path.join(tools.ROOT, "bench", "out"),
+                        help="where the file with all runs goes (default bench/out)")
+    parser.add_argument("--peers", default=",".join(peers.SIDES), metavar="A,B",
                         help="sides beside weft, of: %(default)s; or none")
     options = parser.parse_args()
     options.peers = {p.strip() for p in options.peers.split(",") if p.strip()} - {"none"}
-    if unknown := options.peers - set(SIDES):
-        parser.error(f"--peers: {', '.join(sorted(unknown))} is none of {', '.join(SIDES)}")
+    if unknown := options.peers - set(peers.SIDES):
+        parser.error(f"--peers: {', '.join(sorted(unknown))} is none of {', '.join(peers.SIDES)}")
     if options.pairs is not None and not 1 <= options.pairs <= 1000:
         parser.error(f"--pairs {options.pairs} is not from 1 to 1000")
     return options
@@ -164,7 +165,8 @@ def main():
         progress("")
         print("interrupted")
         return 130
-    print(f"\nall runs: {os.path.relpath(report.write_json(tools.ROOT, groups, setup, done))}")
+    path = report.write_json(tools.ROOT, options.out, groups, setup, done)
+    print(f"\nall runs: {os.path.relpath(path)}")
     return verdict(done, options)
 
 

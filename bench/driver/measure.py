@@ -73,7 +73,8 @@ def sched(row, setup, progress):
 
     def one_run(side):
         program = os.path.join(setup.bin, programs[side])
-        figures = run([program, row.row, f"--workers={row.workers}", f"--n={n}",
+        count = row.peer_n if row.peer_n and side in setup.peers else n
+        figures = run([program, row.row, f"--workers={row.workers}", f"--n={count}",
                        f"--stack={row.stack}"], row.timeout)
         if row.figure not in figures:
             raise RunFailed(f"printed no {row.figure}")

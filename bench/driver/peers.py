@@ -88,6 +88,9 @@ PEERS = {
                     _build_crystal),
 }
 
+# What --peers chooses from; raw and nginx are sides of the net rows.
+SIDES = ("go", *PEERS, "raw", "nginx")
+
 
 def prepare(wanted, bin_directory, build):
     """Builds the wanted peers that are installed; returns the names of those that take part."""

@@ -42,7 +42,7 @@ def fails(result):
 
 
 def ahead(result):
-    """The peers faster or smaller than weft, with weft / peer."""
+    """The sides faster or smaller than weft, with weft / side."""
     found = []
     for side in result.sides:
         values = ratios(result, result.row.figure, side) if side != "weft" else []
@@ -86,14 +86,15 @@ def print_row(result):
                  f"{statistics.median(to_go):.2f}" if to_go else "–", spread, first or "",
                  verdict)))
     for peer in (side for side in result.sides if side not in ("weft", "go")):
+        if peer in result.lacks:
+            print(f"  against {peer}".ljust(WIDTHS[0]) + f"  –: {result.lacks[peer]}")
+            continue
         bar = next((b for b in bars if b.peer == peer), None)
         to_peer = ratios(result, figure, peer)
         print(_line((f"  against {peer}", "", "", _number(median(result, peer, figure)),
                      f"{statistics.median(to_peer):.2f}" if to_peer else "–",
                      f"{min(to_peer):.2f}..{max(to_peer):.2f}" if to_peer else "", bar or "",
                      judge(result, bar)[1] if bar else "")))
-    for side, lack in result.lacks.items():
-        print(f"    no figure of {side}: {lack}")
     for side, why in result.failures.items():
         failed = result.runs[side].count(None)
         print(f"    {side} FAILED {failed} of {len(result.runs[side])} runs: {why}")
@@ -131,9 +132,8 @@ def _commit(root):
     return done.stdout.strip()
 
 
-def write_json(root, groups, setup, results):
-    """bench/out/<time>-<groups>.json; returns the path."""
-    out = os.path.join(root, "bench", "out")
+def write_json(root, out, groups, setup, results):
+    """<out>/<time>-<groups>.json; returns the path."""
     os.makedirs(out, exist_ok=True)
     path = os.path.join(out, f"{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(groups)}.json")
     rows = []

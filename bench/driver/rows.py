@@ -48,6 +48,7 @@ class SchedRow:
     quick_n: int = 0  # 0: n, because the bar only means something at full size
     stack: str = "default"
     sides: tuple = ("weft", "go", "boost", "tokio", "crystal")
+    peer_n: int = 0  # n of the peers but Go, where some take 100 µs per operation; 0: n
     memory: int = 0  # bytes that must be available; with less the row is left out
     is_time: bool = True  # counts for --require, which is about speed
     timeout: int = 60
@@ -69,13 +70,14 @@ class NetRow:
 
 
 def _sched():
-    def row(name, workers, n, *bars, quick=4):
+    def row(name, workers, n, *bars, quick=4, **more):
         quick_n = n // 10 if name == "skynet" else n // quick
-        return SchedRow(f"{name} w{workers}", name, workers, "ns_per_op", "ns", n, bars, quick_n)
+        return SchedRow(f"{name} w{workers}", name, workers, "ns_per_op", "ns", n, bars, quick_n,
+                        **more)
 
     yield row("switch", 1, 5_000_000, go(0.25))
     yield row("pingpong", 1, 1_000_000, go(0.35))
-    yield row("pingpong", 2, 1_000_000, go(1.0))
+    yield row("pingpong", 2, 1_000_000, go(1.0), peer_n=100_000)
     yield row("spawn", 1, 1_000_000, go(0.35))
     yield row("spawn_all", 1, 1_000_000, go(0.2))
     yield row("skynet", 1, 1_000_000, go(0.6))
