@@ -7,6 +7,7 @@ import statistics
 import sys
 
 import measure
+import peers
 import report
 import rows
 import tools
@@ -30,7 +31,14 @@ def parse():
     parser.add_argument("--strict", action="store_true", help="exit 3 if any bar is missed")
     parser.add_argument("--bin", metavar="DIR",
                         help="build nothing, measure the programs in DIR")
+    parser.add_argument("--out", metavar="DIR", default=os.path.join(tools.ROOT, "bench", "out"),
+                        help="where the file with all runs goes (default bench/out)")
+    parser.add_argument("--peers", default=",".join(peers.SIDES), metavar="A,B",
+                        help="sides beside weft, of: %(default)s; or none")
     options = parser.parse_args()
+    options.peers = {p.strip() for p in options.peers.split(",") if p.strip()} - {"none"}
+    if unknown := options.peers - set(peers.SIDES):
+        parser.error(f"--peers: {', '.join(sorted(unknown))} is none of {', '.join(peers.SIDES)}")
     if options.pairs is not None and not 1 <= options.pairs <= 1000:
         parser.error(f"--pairs {options.pairs} is not from 1 to 1000")
     return options
@@ -52,27 +60,34 @@ def prepare(options, groups):
     """Builds, and says which sides can run."""
     bin_directory = os.path.abspath(options.bin) if options.bin else tools.BIN
     gobench = os.path.join(bin_directory, "gobench")
-    if options.bin:
-        has_go = os.access(gobench, os.X_OK)
-    else:
+    if not options.bin:
         tools.build_weft(groups)
-        go = tools.find_go()
-        # Go missing is a smaller table; Go present and its peers not building is a failure.
-        has_go = go is not None
-        if has_go and not tools.build_go(go, gobench) and os.path.exists(gobench):
-            os.remove(gobench)
-    if not has_go:
-        print("Go is not installed: no figures of Go, bars against it are not judged")
+    has_go = False
+    if "go" in options.peers:
+        if options.bin:
+            has_go = os.access(gobench, os.X_OK)
+        else:
+            go = tools.find_go()
+            # Go missing is a smaller table; Go present and its peers not building is a failure.
+            has_go = go is not None
+            if has_go and not tools.build_go(go, gobench) and os.path.exists(gobench):
+                os.remove(gobench)
+        if not has_go:
+            print("Go is not installed: no figures of Go, bars against it are not judged")
     setup = measure.Setup(
         bin=bin_directory, pairs=options.pairs or (3 if options.quick else 5),
-        quick=options.quick, go=has_go, measure_ms=1000 if options.quick else 2000)
+        quick=options.quick, go=has_go, raw="raw" in options.peers,
+        measure_ms=1000 if options.quick else 2000)
+    if "sched" in groups:
+        setup.peers = peers.prepare(options.peers, bin_directory, build=not options.bin)
     if "net" in groups:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) >= 2:
             setup.server_core, setup.load_core = cores[:2]
         else:
             print("one core only: server and generator share it, compare CPU per request alone")
-        setup.nginx = tools.nginx_command(os.path.join(bin_directory, "nginx"))
+        if "nginx" in options.peers:
+            setup.nginx = tools.nginx_command(os.path.join(bin_directory, "nginx"))
         # 10 000 connections need as many descriptors on both sides; children inherit the limit.
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -109,13 +124,17 @@ def run_groups(picked, setup, options):
 
 def verdict(done, options):
     """Exit code and the closing lines."""
-    failed = [r.row.label for r in done if r.failures]
+    failed = [r.row.label for r in done if report.fails(r)]
     judged = [report.judge(r, b)[1] for r in done for b in r.row.bars]
     print(f"\n{len(done)} rows: {judged.count('met')} bars met, {judged.count('missed')} missed, "
           f"{judged.count('-')} not judged, {len(failed)} rows with failed runs")
     code = 1 if failed else 0
     if failed:
         print("failed: " + ", ".join(failed))
+    ahead = [f"{r.row.label}: " + ", ".join(f"{side} ({ratio:.2f})" for side, ratio in better)
+             for r in done if (better := report.ahead(r))]
+    if ahead:
+        print("ahead of weft (weft/peer):\n  " + "\n  ".join(ahead))
     if options.require is not None:
         slow = []
         for result in done:
@@ -147,7 +166,8 @@ def main():
         progress("")
         print("interrupted")
         return 130
-    print(f"\nall runs: {os.path.relpath(report.write_json(tools.ROOT, groups, setup, done))}")
+    path = report.write_json(tools.ROOT, options.out, groups, setup, done)
+    print(f"\nall runs: {os.path.relpath(path)}")
     return verdict(done, options)
 
 

@@ -9,7 +9,8 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
-from proc import RunFailed, run, server
+import peers
+from proc import NotExpressed, RunFailed, run, server
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Result:
     sides: tuple
     runs: dict = field(default_factory=dict)  # side -> figures of each round, None where it failed
     failures: dict = field(default_factory=dict)  # side -> why, of the last failed run
+    lacks: dict = field(default_factory=dict)  # side -> what it has not, so that it cannot run the row
     notes: list = field(default_factory=list)
 
 
@@ -31,6 +33,8 @@ class Setup:
     load_core: int | None = None
     measure_ms: int = 2000
     nginx: tuple | None = None  # (command, port)
+    raw: bool = True
+    peers: tuple = ()  # names in peers.PEERS that take part in the scheduler rows
 
 
 def _rounds(row, sides, pairs, one_run, progress):
@@ -38,30 +42,48 @@ def _rounds(row, sides, pairs, one_run, progress):
     for round_number in range(pairs):
         for side in sides:
             # Two failures mean that the side cannot do it; do not spend the timeout again.
-            if result.runs[side][-2:] == [None, None]:
+            if side in result.lacks or result.runs[side][-2:] == [None, None]:
                 result.runs[side].append(None)
                 continue
             progress(f"{row.label}: round {round_number + 1}/{pairs} {side}")
             try:
                 result.runs[side].append(one_run(side))
+            except NotExpressed as lack:
+                result.runs[side].append(None)
+                result.lacks[side] = str(lack)
             except RunFailed as failed:
                 result.runs[side].append(None)
                 result.failures[side] = str(failed)
     return result
 
 
+def memory_available():
+    with open("/proc/meminfo", encoding="utf-8") as info:
+        for line in info:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def sched(row, setup, progress):
     n = row.quick_n if setup.quick and row.quick_n else row.n
 
+    programs = {"weft": "weft_bench", "go": "gobench",
+                **{name: peers.PEERS[name].program for name in setup.peers}}
+
     def one_run(side):
-        program = os.path.join(setup.bin, "weft_bench" if side == "weft" else "gobench")
-        figures = run([program, row.row, f"--workers={row.workers}", f"--n={n}",
+        program = os.path.join(setup.bin, programs[side])
+        count = row.peer_n if row.peer_n and side in setup.peers else n
+        figures = run([program, row.row, f"--workers={row.workers}", f"--n={count}",
                        f"--stack={row.stack}"], row.timeout)
         if row.figure not in figures:
             raise RunFailed(f"printed no {row.figure}")
         return figures
 
-    sides = ("weft", "go") if setup.go else ("weft",)
+    sides = tuple(side for side in programs if side in row.sides and (side != "go" or setup.go))
+    if row.memory > (available := memory_available()):
+        return Result(row, sides, {side: [] for side in sides}, notes=[
+            f"left out: needs {row.memory / 1e9:.1f} GB, {available / 1e9:.1f} GB are available"])
     return _rounds(row, sides, setup.pairs, one_run, progress)
 
 
@@ -80,7 +102,7 @@ def _load(row, setup, pid, port, *more):
 
 
 def _net_sides(row, setup):
-    there = {"weft": True, "raw": True, "go": setup.go, "nginx": setup.nginx is not None}
+    there = {"weft": True, "raw": setup.raw, "go": setup.go, "nginx": setup.nginx is not None}
     return tuple(side for side in row.sides if there[side])
 
 

@@ -13,6 +13,13 @@ class RunFailed(Exception):
     """A run that gave no figures; the text says why and is shown in the row's place."""
 
 
+class NotExpressed(Exception):
+    """The program says that its runtime has no such thing as the row asks for; the text says what."""
+
+
+NOT_EXPRESSED = 4  # exit code of such a program
+
+
 def _pin(core):
     if core is None:
         return None
@@ -60,6 +67,8 @@ def run(command, timeout, core=None):
         raise
     if process.returncode != 0:
         lines = [line for line in err.splitlines() if line.strip()]
+        if process.returncode == NOT_EXPRESSED and lines:
+            raise NotExpressed(lines[0].strip())
         reason = f": {lines[0].strip()}" if lines else ""
         raise RunFailed(f"{_end(process.returncode)}{reason}")
     lines = out.splitlines()

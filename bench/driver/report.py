@@ -32,6 +32,25 @@ def judge(result, bar):
     return value, "met" if value <= bar.factor else "missed"
 
 
+def fails(result):
+    """Whether the run has failed its purpose here: weft, Go or a side with a bar gave no figure.
+
+    A peer that is there for comparison may crash; its line says so.
+    """
+    needed = {"weft", "go"} | {bar.peer for bar in result.row.bars}
+    return bool(needed & set(result.failures)) or "weft" in result.lacks
+
+
+def ahead(result):
+    """The sides faster or smaller than weft, with weft / side."""
+    found = []
+    for side in result.sides:
+        values = ratios(result, result.row.figure, side) if side != "weft" else []
+        if values and statistics.median(values) > 1:
+            found.append((side, statistics.median(values)))
+    return found
+
+
 def _number(value):
     if value is None:
         return "–"
@@ -67,6 +86,9 @@ def print_row(result):
                  f"{statistics.median(to_go):.2f}" if to_go else "–", spread, first or "",
                  verdict)))
     for peer in (side for side in result.sides if side not in ("weft", "go")):
+        if peer in result.lacks:
+            print(f"  against {peer}".ljust(WIDTHS[0]) + f"  –: {result.lacks[peer]}")
+            continue
         bar = next((b for b in bars if b.peer == peer), None)
         to_peer = ratios(result, figure, peer)
         print(_line((f"  against {peer}", "", "", _number(median(result, peer, figure)),
@@ -110,9 +132,8 @@ def _commit(root):
     return done.stdout.strip()
 
 
-def write_json(root, groups, setup, results):
-    """bench/out/<time>-<groups>.json; returns the path."""
-    out = os.path.join(root, "bench", "out")
+def write_json(root, out, groups, setup, results):
+    """<out>/<time>-<groups>.json; returns the path."""
     os.makedirs(out, exist_ok=True)
     path = os.path.join(out, f"{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(groups)}.json")
     rows = []
@@ -125,7 +146,8 @@ def write_json(root, groups, setup, results):
                              "verdict": verdict})
         rows.append({"row": result.row.label, "figure": figure, "bars": verdicts,
                      "median": {side: median(result, side, figure) for side in result.sides},
-                     "runs": result.runs, "failures": result.failures, "notes": result.notes})
+                     "runs": result.runs, "failures": result.failures,
+                     "lacks": result.lacks, "notes": result.notes})
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "commit": _commit(root),
                    "machine": _machine(), "pairs": setup.pairs, "quick": setup.quick,

@@ -36,7 +36,7 @@ def limit(value):
 
 @dataclass(frozen=True)
 class SchedRow:
-    """One process per run: `weft_bench ROW` and `gobench ROW`."""
+    """One process per run: `weft_bench ROW`, `gobench ROW`, and so on for each peer."""
 
     label: str
     row: str
@@ -47,6 +47,9 @@ class SchedRow:
     bars: tuple = ()
     quick_n: int = 0  # 0: n, because the bar only means something at full size
     stack: str = "default"
+    sides: tuple = ("weft", "go", "boost", "tokio", "crystal")
+    peer_n: int = 0  # n of the peers but Go, where some take 100 µs per operation; 0: n
+    memory: int = 0  # bytes that must be available; with less the row is left out
     is_time: bool = True  # counts for --require, which is about speed
     timeout: int = 60
 
@@ -82,13 +85,14 @@ class FreezeRow:
 
 
 def _sched():
-    def row(name, workers, n, *bars, quick=4):
+    def row(name, workers, n, *bars, quick=4, **more):
         quick_n = n // 10 if name == "skynet" else n // quick
-        return SchedRow(f"{name} w{workers}", name, workers, "ns_per_op", "ns", n, bars, quick_n)
+        return SchedRow(f"{name} w{workers}", name, workers, "ns_per_op", "ns", n, bars, quick_n,
+                        **more)
 
     yield row("switch", 1, 5_000_000, go(0.25))
     yield row("pingpong", 1, 1_000_000, go(0.35))
-    yield row("pingpong", 2, 1_000_000, go(1.0))
+    yield row("pingpong", 2, 1_000_000, go(1.0), peer_n=100_000)
     yield row("spawn", 1, 1_000_000, go(0.35))
     yield row("spawn_all", 1, 1_000_000, go(0.2))
     yield row("skynet", 1, 1_000_000, go(0.6))
@@ -102,6 +106,9 @@ def _sched():
     for stack, bytes_per_task in (("compact", 4400), ("default", 8600)):
         yield SchedRow(f"idle {stack}", "idle", 1, "bytes_per_task", "B", 100_000,
                        (limit(bytes_per_task),), stack=stack, is_time=False)
+        yield SchedRow(f"idle 1M {stack}", "idle", 1, "bytes_per_task", "B", 1_000_000,
+                       (limit(bytes_per_task),), stack=stack, sides=("weft", "go"), is_time=False,
+                       memory=1_200_000 * bytes_per_task, timeout=120)
     for workers in (1, 2):
         yield SchedRow(f"sleepers p99 w{workers}", "sleepers", workers, "late_p99_ms", "ms",
                        100_000, (limit(5),))

@@ -1,0 +1,182 @@
+"""scripts/bench without its programs: scripted ones stand in for weft and every peer, so that what the
+table says about figures, missing sides, crashes and hangs can be compared with what they did."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DRIVER = ROOT / "bench" / "driver"
+sys.path.insert(0, str(DRIVER))
+
+import measure  # noqa: E402  (found through the line above)
+import peers  # noqa: E402
+import proc  # noqa: E402
+import report  # noqa: E402
+import rows  # noqa: E402
+
+
+class DriverTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.bin = pathlib.Path(folder.name)
+
+    def program(self, name, script):
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def prints(self, name, figures):
+        self.program(name, f"echo row=$1 {figures}")
+
+    def bench(self, *arguments):
+        done = subprocess.run([sys.executable, "-B", DRIVER, "sched", "--bin", self.bin, "--out",
+                               self.bin / "out", "--pairs", "2", *arguments],
+                              capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_every_side_has_its_line_and_its_ratio(self):
+        self.prints("weft_bench", "ns_per_op=20")
+        self.prints("gobench", "ns_per_op=100")
+        self.prints("bench_boost", "ns_per_op=40")
+        self.prints("bench_tokio", "ns_per_op=80")
+        self.prints("bench_crystal", "ns_per_op=10")
+        code, out = self.bench("--rows", "switch")
+        self.assertEqual(code, 0, out)
+        self.assertRegex(out, r"switch w1 +ns +20\.00 +100\.0 +0\.20 +0\.20\.\.0\.20 +≤ 0\.25 × go +met")
+        self.assertRegex(out, r"against boost +40\.00 +0\.50")
+        self.assertRegex(out, r"against tokio +80\.00 +0\.25")
+        self.assertRegex(out, r"against crystal +10\.00 +2\.00")
+        self.assertRegex(out, r"ahead of weft \(weft/peer\):\n  switch w1: crystal \(2\.00\)\n")
+        (saved,) = (self.bin / "out").iterdir()
+        (row,) = json.loads(saved.read_text())["rows"]
+        self.assertEqual(row["median"], {"weft": 20, "go": 100, "boost": 40, "tokio": 80, "crystal": 10})
+
+    def test_a_peer_that_crashes_or_lacks_something_does_not_stop_the_run(self):
+        self.prints("weft_bench", "ns_per_op=20")
+        self.prints("gobench", "ns_per_op=100")
+        self.program("bench_boost", "echo Boost.Fiber has no select >&2; exit 4")
+        self.program("bench_tokio", "echo it broke >&2; kill -SEGV $$")
+        code, out = self.bench("--rows", "select4 w1,mutex8")
+        self.assertEqual(code, 0, out)
+        self.assertEqual(len(re.findall(r"against boost +–: Boost\.Fiber has no select\n", out)), 2, out)
+        self.assertEqual(
+            len(re.findall(r"tokio FAILED 2 of 2 runs: killed by SIGSEGV: it broke", out)), 2, out)
+        self.assertIn("Crystal is not installed", out)
+        self.assertNotIn("against crystal", out)
+        self.assertIn("2 bars met", out)
+
+    def test_weft_or_go_failing_is_a_failure(self):
+        for broken, sound in (("weft_bench", "gobench"), ("gobench", "weft_bench")):
+            self.prints(sound, "ns_per_op=20")
+            for script in ("exit 1", "exit 4", "echo no figures", "echo row=switch other=1"):
+                self.program(broken, script)
+                code, out = self.bench("--rows", "switch", "--peers", "go")
+                self.assertEqual(code, 1, out)
+                self.assertIn("failed: switch w1", out)
+
+    def test_peers_are_selected(self):
+        self.prints("weft_bench", "ns_per_op=20")
+        for name in ("gobench", "bench_boost", "bench_tokio", "bench_crystal"):
+            self.program(name, f"touch {self.bin}/ran-{name}; echo row=$1 ns_per_op=100")
+        code, out = self.bench("--rows", "switch", "--peers", "tokio")
+        self.assertEqual(code, 0, out)
+        self.assertEqual([p.name for p in self.bin.glob("ran-*")], ["ran-bench_tokio"])
+        self.assertIn("1 not judged", out)
+        code, out = self.bench("--rows", "switch", "--peers", "none")
+        self.assertEqual(code, 0, out)
+        self.assertNotIn("against", out)
+        code, out = self.bench("--peers", "go,erlang")
+        self.assertEqual(code, 2, out)
+        self.assertIn("erlang is none of go, boost", out)
+
+    def test_a_row_that_needs_more_memory_than_there_is_is_left_out(self):
+        self.program("weft_bench", "exit 1")
+        row = rows.SchedRow("idle", "idle", 1, "bytes_per_task", "B", 10, (rows.limit(1),), memory=1 << 60)
+        setup = measure.Setup(bin=str(self.bin), pairs=1, quick=False, go=False)
+        result = measure.sched(row, setup, lambda text: None)
+        self.assertEqual(result.failures, {})
+        self.assertRegex(result.notes[0], r"left out: needs .* GB")
+        self.assertEqual(report.judge(result, row.bars[0]), (None, "-"))
+
+    def test_a_hang_is_ended_with_all_that_it_started(self):
+        child = self.bin / "child"
+        self.program("bench_boost", f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; wait")
+        # On a busy machine the program may not have got to its hang in time: then once more.
+        for timeout in (1, 5, 25, 100):
+            with self.assertRaisesRegex(proc.RunFailed, f"no result after {timeout} s"):
+                proc.run([str(self.bin / "bench_boost"), "switch"], timeout)
+            if child.exists():
+                break
+        # The signal has been sent; the test ends when it has been obeyed.
+        stat = pathlib.Path("/proc", child.read_text().strip(), "stat")
+        while True:
+            try:
+                if stat.read_text().rsplit(") ", 1)[1][0] == "Z":
+                    break
+            except (FileNotFoundError, ProcessLookupError):
+                break
+            time.sleep(0.01)
+
+    def test_two_failures_are_enough(self):
+        runs = []
+
+        def one_run(side):
+            runs.append(side)
+            if side == "boost":
+                raise proc.RunFailed("no result after 60 s")
+            if side == "tokio":
+                raise proc.NotExpressed("no such thing")
+            return {"ns_per_op": 1.0}
+
+        result = measure._rounds(rows.SCHED[0], ("weft", "boost", "tokio"), 4, one_run, lambda text: None)
+        self.assertEqual(runs, ["weft", "boost", "tokio", "weft", "boost", "weft", "weft"])
+        self.assertEqual(result.runs["boost"], [None] * 4)
+        self.assertEqual(result.lacks, {"tokio": "no such thing"})
+
+
+class SourcesTest(unittest.TestCase):
+    """The sides do the same number of the same operations."""
+
+    # Each entry of a program's table: name, then default n.
+    TABLES = {
+        "bench/weft_bench.cc": r'\{"(\w+)",\s*([\d\']+),',
+        "bench/peers/go/main.go": r'"(\w+)":\s*\{([\d_]+),',
+        "bench/peers/boost_fiber/main.cc": r'\{"(\w+)",\s*([\d\']+),',
+        "bench/peers/tokio/src/main.rs": r'"(\w+)" => Config \{ n: n\(([\d_]+)\)',
+        "bench/peers/crystal/main.cr": r'when "(\w+)"\s+then \{([\d_]+),',
+    }
+
+    def table(self, path):
+        found = re.findall(self.TABLES[path], (ROOT / path).read_text(encoding="utf-8"))
+        return {name: int(re.sub(r"\D", "", n)) for name, n in found}
+
+    def test_rows_have_the_same_default_everywhere(self):
+        weft = self.table("bench/weft_bench.cc")
+        self.assertGreaterEqual(len(weft), 12)
+        for path in self.TABLES:
+            table = self.table(path)
+            for row, n in table.items():
+                if n:  # 0: a server, which counts nothing
+                    self.assertEqual(n, weft.get(row), f"{row} in {path}")
+            self.assertGreaterEqual(len(table), 12, path)
+
+    def test_the_driver_runs_what_exists(self):
+        weft, go = self.table("bench/weft_bench.cc"), self.table("bench/peers/go/main.go")
+        for row in rows.SCHED:
+            self.assertIn(row.row, weft)
+            self.assertIn(row.row, go)
+            self.assertLessEqual(set(row.sides), {"weft", "go"} | set(peers.PEERS))
+            for bar in row.bars:
+                self.assertIn(bar.peer, {"limit", *row.sides})
+
+
+if __name__ == "__main__":
+    unittest.main()
