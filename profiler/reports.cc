@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
+#include <weft/deadlock.h>
 #include <weft/pprof.h>
 
 #include <atomic>
@@ -22,6 +23,7 @@
 #include "base/check.h"
 #include "base/options.h"
 #include "profiler/capture.h"
+#include "profiler/deadlock_report.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/task_dump.h"
 #include "scheduler/deadlock.h"
@@ -45,7 +47,13 @@ text_sink to_fd(int fd) {
 bool shows_system() { return base::traceback_level() >= base::traceback::system; }
 
 // As in Go, "single" narrows the report of a panic only: a fatal error concerns all tasks.
-void dump_tasks_to(int fd) { write_task_dump(to_fd(fd), shows_system()); }
+// Deadlocks come last: readers of Go's reports stop at what they do not know.
+void dump_tasks_to(int fd) {
+  write_task_dump(to_fd(fd), shows_system());
+  if (find_deadlocks().empty()) return;
+  to_fd(fd)("\n");
+  write_deadlocks(to_fd(fd));
+}
 
 void dump_all(int fd) {
   if (base::traceback_level() == base::traceback::none) return;

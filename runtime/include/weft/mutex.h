@@ -1,5 +1,6 @@
 #pragma once
 // mutex: mutual exclusion among tasks and threads. Go's sync.Mutex with std::mutex's interface.
+#include <weft/detail/lock_owner.h>
 #include <weft/detail/waiter.h>
 
 #include <atomic>
@@ -51,6 +52,7 @@ class mutex {
     int32_t unlocked = 0;
     if (!state_.compare_exchange_strong(unlocked, locked_bit, std::memory_order_acquire))
       lock_slow();
+    owner_.taken();
   }
   // False if it is locked or reserved for a starving waiter. Never waits, never fails spuriously.
   bool try_lock() noexcept;
@@ -59,6 +61,7 @@ class mutex {
   bool try_lock_until(std::chrono::steady_clock::time_point t);
   // Unlocking an unlocked mutex ends the process: "fatal error: sync: unlock of unlocked mutex".
   void unlock() {
+    owner_.dropped();
     int32_t left = state_.fetch_sub(locked_bit, std::memory_order_release) - locked_bit;
     if (left != 0) unlock_slow(left);
   }
@@ -71,6 +74,7 @@ class mutex {
   static bool forget_waiter(void* self) noexcept;
   void unlock_slow(int32_t left);
 
+  detail::lock_owner owner_;  // first, as lock_owner.h asks for
   std::atomic<int32_t> state_{0};
   detail::sleep_queue queue_;
 };

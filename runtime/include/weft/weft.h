@@ -3,6 +3,7 @@
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
+#include <weft/deadlock.h>
 #include <weft/error.h>
 #include <weft/labels.h>
 #include <weft/mutex.h>
