@@ -27,6 +27,7 @@
 #include "profiler/goroutine_profile.h"
 #include "profiler/task_dump.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/fork.h"
 #include "scheduler/ports.h"
 
 namespace weft::prof {
@@ -75,6 +76,12 @@ void dump_current(int fd) {
 int g_quit_pipe[2] = {-1, -1};
 
 void on_quit(int) {
+  if (sched::in_forked_child()) {
+    // The pipe is the parent's: die as any process would.
+    ::signal(SIGQUIT, SIG_DFL);
+    ::raise(SIGQUIT);
+    return;
+  }
   int saved = errno;
   char c = 'q';
   [[maybe_unused]] ssize_t n = ::write(g_quit_pipe[1], &c, 1);
@@ -133,7 +140,10 @@ void profile_from_environment() {
     base::fatalf("WEFT_CPUPROFILE=%.*s: %s", static_cast<int>(file.size()), file.data(),
                  std::strerror(errno));
   pprof::start_cpu_profile(*out);
-  std::atexit(pprof::stop_cpu_profile);
+  std::atexit([] {
+    // A forked child that exits has no collector to stop, and the file is its parent's.
+    if (!sched::in_forked_child()) pprof::stop_cpu_profile();
+  });
 }
 
 }  // namespace weft::prof

@@ -11,6 +11,7 @@
 #include "runtime/label_node.h"
 #include "runtime/panic.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -48,6 +49,7 @@ void start_process_once() {
 void run_main(const options& o, const body_ops& ops, void* callable) {
   if (o.max_procs < 0 || o.max_procs > 1024)
     throw std::invalid_argument("weft::run: max_procs must be 0 (automatic) to 1024");
+  sched::refuse_in_forked_child();
   if (g_running.exchange(true)) throw panic_error("weft::run is already running");
   start_process_once();
   sched::start(o.max_procs > 0 ? o.max_procs : sched::default_max_procs());

@@ -4,8 +4,10 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
+#include "scheduler/schedtrace.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {
@@ -184,7 +186,9 @@ void start(int procs) noexcept {
     base::now_refresh();
     make_processors(procs);
     g_sched.max_procs.store(procs);
+    watch_forks();
     start_monitor();
+    start_schedtrace();
     g_started.store(true);
   } else {
     set_processor_count(procs, nullptr);

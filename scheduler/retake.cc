@@ -24,6 +24,7 @@
 
 #include <mutex>
 
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
@@ -65,6 +66,7 @@ bool retake_available() noexcept {
 }
 
 thread* slow_enter() noexcept {
+  refuse_in_forked_child();
   thread* th = self();
   if (th == &g_unattached) {
     attach_foreign("foreign");
