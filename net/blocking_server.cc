@@ -30,6 +30,7 @@
 #include "base/check.h"
 #include "net/http/connection.h"
 #include "net/sys.h"
+#include "scheduler/deadlock.h"
 
 namespace weft::net {
 namespace {

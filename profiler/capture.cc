@@ -310,4 +310,13 @@ size_t capture_tasks(const capture_options& options,
   return visited;
 }
 
+bool capture_task(sched::task& t, uint64_t id, task_snapshot& out) {
+  install_capture_signal();
+  unwind_refresh();
+  auto raw = std::make_unique<raw_capture>();
+  if (!capture_one(t, capture_options{}.depth, true, *raw)) return false;
+  fill_snapshot(out, *raw, base::now_ns());
+  return out.id == id;
+}
+
 }  // namespace weft::prof

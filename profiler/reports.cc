@@ -26,6 +26,7 @@
 #include "profiler/deadlock_report.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/task_dump.h"
+#include "profiler/unwind.h"
 #include "scheduler/deadlock.h"
 #include "scheduler/fork.h"
 #include "scheduler/ports.h"
@@ -71,6 +72,15 @@ void dump_current(int fd) {
   task_dump_writer writer(to_fd(fd));
   writer.add(capture_self());
   writer.finish();
+}
+
+void dump_task(int fd, sched::task& t, uint64_t id) {
+  task_snapshot snapshot;
+  if (!capture_task(t, id, snapshot)) return;
+  task_dump_writer writer(to_fd(fd));
+  writer.add(snapshot);
+  writer.finish();
+  to_fd(fd)("\n");
 }
 
 int g_quit_pipe[2] = {-1, -1};
@@ -127,8 +137,11 @@ void install_quit_handler() {
 }  // namespace
 
 void install_reports() {
-  sched::set_report_port({dump_all, dump_current});
+  sched::set_report_port({dump_all, dump_current, dump_task});
   install_quit_handler();
+  // The first unwind builds a table for a tenth of a second or more; a detector's report would come
+  // too late to show what its task is doing.
+  if (!base::debug_switch("longrun").empty()) unwind_refresh();
 }
 
 void profile_from_environment() {

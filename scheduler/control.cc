@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/detectors.h"
 #include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
@@ -189,6 +190,7 @@ void start(int procs) noexcept {
     watch_forks();
     start_monitor();
     start_schedtrace();
+    start_detectors();
     g_started.store(true);
   } else {
     set_processor_count(procs, nullptr);

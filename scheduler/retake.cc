@@ -40,6 +40,7 @@ bool register_membarrier() noexcept {
 // The thread's task runs without a processor: get one, or queue the task and let the thread sleep.
 thread* reacquire(thread* th) noexcept {
   th->steal.store(keep, std::memory_order_relaxed);
+  th->declared_blocking.store(false, std::memory_order_relaxed);
   task* me = th->current.load(std::memory_order_relaxed);
   g_sched.lock.lock();
   processor* p =
@@ -94,6 +95,7 @@ void begin_blocking() noexcept {
   }
   change_state(*th->current.load(std::memory_order_relaxed), task_status::running,
                task_status::blocking);
+  th->declared_blocking.store(true, std::memory_order_relaxed);
   processor* p = release(th);
   // A monitor that set `wanted` meanwhile finds crit == 1 and fails to set it back: it gives up.
   th->steal.store(gone, std::memory_order_release);
