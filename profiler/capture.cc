@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "profiler/signals.h"
 #include "profiler/stack_bounds.h"
 #include "profiler/unwind.h"
 #include "runtime/label_node.h"
@@ -40,7 +41,6 @@ using sched::thread;
 
 constexpr size_t max_depth = 1024;
 constexpr size_t max_name = 128;
-constexpr int capture_signal = SIGURG;
 constexpr int64_t signal_patience_ns = 100'000'000;
 constexpr int max_attempts = 64;
 constexpr int max_silences = 3;  // a thread that blocks the signal does not answer at all
@@ -119,8 +119,12 @@ request& slot() noexcept {
 }
 std::atomic<request*> g_slot{nullptr};
 
-void answer(int, siginfo_t*, void* ucontext) noexcept {
-  int saved = errno;
+int capture_signal() noexcept {
+  static const int signo = signal_for("capture", SIGURG);
+  return signo;
+}
+
+bool answer(siginfo_t*, void* ucontext) noexcept {
   request* r = g_slot.load(std::memory_order_acquire);
   thread* th = sched::self_or_null();
   uint32_t asked = 1;
@@ -137,8 +141,9 @@ void answer(int, siginfo_t*, void* ucontext) noexcept {
     }
     r->state.store(3, std::memory_order_release);
     base::futex_wake(r->state, 1);
+    return true;
   }
-  errno = saved;
+  return false;
 }
 
 enum class answered : uint8_t { yes, moved, no };
@@ -159,7 +164,7 @@ answered capture_running(task& t, size_t depth, raw_capture& out) {
         found->r->target.store(th, std::memory_order_relaxed);
         found->r->state.store(1, std::memory_order_release);
         // Under the registry's lock, so the thread cannot have ended.
-        found->sent = ::syscall(SYS_tgkill, ::getpid(), th->tid, capture_signal) == 0;
+        found->sent = ::syscall(SYS_tgkill, ::getpid(), th->tid, capture_signal()) == 0;
         if (!found->sent) found->r->state.store(0, std::memory_order_relaxed);
       },
       &s);
@@ -211,11 +216,7 @@ void fill_snapshot(task_snapshot& s, const raw_capture& raw, int64_t now) {
 void install_capture_signal() {
   static const bool installed = [] {
     g_slot.store(&slot(), std::memory_order_release);
-    struct sigaction action {};
-    action.sa_sigaction = answer;
-    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-    ::sigemptyset(&action.sa_mask);
-    ::sigaction(capture_signal, &action, nullptr);
+    install_signal(capture_signal(), answer);
     return true;
   }();
   static_cast<void>(installed);
