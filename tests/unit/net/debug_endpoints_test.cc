@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "profiler/cpu_sampler.h"
+#include "tests/conformance/world.h"
 #include "tests/unit/profiler/profile_check.h"
 
 namespace weft {
