@@ -16,8 +16,8 @@
 
 namespace weft::debug {
 
-// Mounts the endpoints on m under /debug/pprof/ and /debug/weft/. Requests then run as tasks of the program's own
-// server.
+// Mounts the endpoints on m under /debug/pprof/ and /debug/weft/. Requests then run as tasks of the
+// program's own server.
 void handle(http::mux& m);
 // Those of /debug/pprof/ under another prefix: prefix + "/", prefix + "/profile", …
 void handle(http::mux& m, std::string_view prefix);
