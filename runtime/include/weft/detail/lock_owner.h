@@ -5,7 +5,9 @@
 namespace weft::detail {
 
 // Who holds a lock, for find_deadlocks(): an address on the owner's stack, which tells the task and
-// costs one store, where asking for the task would cost a call. A lock that embeds one
+// costs a store, where asking for the task would cost a call. (An uncontended lock and unlock took
+// 11 ns without and 13 ns with it on one machine: the locked instruction that follows waits for the
+// store. Leaving out dropped() saved nothing.) A lock that embeds one
 //   - has it as its first member and passes its own address as `waits_on` when a task parks for it
 //     (reasons sync.Mutex.Lock, sync.RWMutex.*),
 //   - calls taken() on the owner's stack right after it was acquired exclusively,
