@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "profiler/cpu_sampler.h"
+#include "profiler/deadlock_report.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
 #include "profiler/symbolize.h"
@@ -276,7 +277,14 @@ void dispatch(response_writer& w, request& r, std::string_view name) {
 
 }  // namespace
 
-void handle(http::mux& m) { handle(m, "/debug/pprof"); }
+void handle(http::mux& m) {
+  handle(m, "/debug/pprof");
+  m.handle("GET /debug/weft/deadlocks", [](response_writer& w, request&) {
+    nosniff(w);
+    w.header("Content-Type", text);
+    prof::write_deadlocks([&w](std::string_view piece) { return w.write(piece).has_value(); });
+  });
+}
 
 void handle(http::mux& m, std::string_view prefix) {
   std::string root(prefix);

@@ -27,6 +27,7 @@
 #include "profiler/unwind.h"
 #include "runtime/label_node.h"
 #include "scheduler/park.h"
+#include "scheduler/signals.h"
 #include "scheduler/thread_signal.h"
 
 namespace weft::prof {
@@ -117,7 +118,7 @@ request& slot() noexcept {
 }
 std::atomic<request*> g_slot{nullptr};
 
-void answer(void* ucontext) noexcept {
+bool answer(void* ucontext) noexcept {
   request* r = g_slot.load(std::memory_order_acquire);
   thread* th = sched::self_or_null();
   uint32_t asked = 1;
@@ -134,7 +135,9 @@ void answer(void* ucontext) noexcept {
     }
     r->state.store(3, std::memory_order_release);
     base::futex_wake(r->state, 1);
+    return true;
   }
+  return false;
 }
 
 enum class answered : uint8_t { yes, moved, no };
@@ -301,6 +304,15 @@ size_t capture_tasks(const capture_options& options,
     ++visited;
   }
   return visited;
+}
+
+bool capture_task(sched::task& t, uint64_t id, task_snapshot& out) {
+  install_capture_signal();
+  unwind_refresh();
+  auto raw = std::make_unique<raw_capture>();
+  if (!capture_one(t, capture_options{}.depth, true, *raw)) return false;
+  fill_snapshot(out, *raw, base::now_ns());
+  return out.id == id;
 }
 
 }  // namespace weft::prof

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "profiler/task_snapshot.h"
+#include "scheduler/task.h"
 
 namespace weft::prof {
 
@@ -20,6 +21,9 @@ struct capture_options {
 // time; others wait. Normal threads and tasks only, not from signal handlers.
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit);
+
+// The stack of one task. False if the record is no longer that of task `id`. As capture_tasks().
+bool capture_task(sched::task& t, uint64_t id, task_snapshot& out);
 
 // The calling task's or thread's own stack, from its caller on.
 task_snapshot capture_self(size_t depth = 512);

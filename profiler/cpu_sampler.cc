@@ -35,6 +35,7 @@
 #include "profiler/unwind.h"
 #include "runtime/label_node.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/signals.h"
 #include "scheduler/thread.h"
 
 #ifndef sigev_notify_thread_id
@@ -202,7 +203,7 @@ class sampler {
     if (s->armed || hz_ <= 0) return;
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = SIGPROF;
+    event.sigev_signo = profile_signal();
     event.sigev_notify_thread_id = th->tid;
     // The kernel's encoding of "CPU clock of thread tid".
     auto clock = static_cast<clockid_t>((~static_cast<unsigned>(th->tid) << 3) | 6u);
@@ -266,26 +267,26 @@ class sampler {
     });
   }
 
+  static int profile_signal() {
+    static const int signo = sched::signal_for("profile", SIGPROF);
+    return signo;
+  }
+
   static void install_handler() {
     static const bool installed = [] {
-      struct sigaction action {};
-      action.sa_sigaction = on_tick;
-      action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-      ::sigemptyset(&action.sa_mask);
-      ::sigaction(SIGPROF, &action, nullptr);
+      sched::install_signal(profile_signal(), on_tick);
       return true;
     }();
     static_cast<void>(installed);
   }
 
-  static void on_tick(int, siginfo_t* info, void* ucontext) noexcept {
-    if (info->si_code != SI_TIMER) return;
+  static bool on_tick(siginfo_t* info, void* ucontext) noexcept {
+    if (info->si_code != SI_TIMER) return false;
     sched::thread* th = sched::self_or_null();
-    if (th == nullptr) return;
+    if (th == nullptr) return true;
     // The collector unmaps only samplers of threads that have ended.
     auto* s = static_cast<thread_sampler*>(th->sampler.load(std::memory_order_acquire));
-    if (s == nullptr) return;
-    int saved = errno;
+    if (s == nullptr) return true;
     sched::task* t = th->current.load(std::memory_order_relaxed);
     regs from = regs_from_ucontext(ucontext);
     uintptr_t pcs[max_depth];
@@ -298,7 +299,7 @@ class sampler {
     auto weight = 1 + static_cast<uint64_t>(info->si_overrun > 0 ? info->si_overrun : 0);
     if (!s->ring.push(pcs, r.depth, r.end == unwind_end::truncated, weight, labels))
       weft::detail::drop_labels(labels);
-    errno = saved;
+    return true;
   }
 
   std::mutex control_;  // one add or remove at a time

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
+#include <weft/deadlock.h>
 #include <weft/pprof.h>
 
 #include <atomic>
@@ -22,9 +23,12 @@
 #include "base/check.h"
 #include "base/options.h"
 #include "profiler/capture.h"
+#include "profiler/deadlock_report.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/task_dump.h"
+#include "profiler/unwind.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/fork.h"
 #include "scheduler/ports.h"
 
 namespace weft::prof {
@@ -45,7 +49,13 @@ text_sink to_fd(int fd) {
 bool shows_system() { return base::traceback_level() >= base::traceback::system; }
 
 // As in Go, "single" narrows the report of a panic only: a fatal error concerns all tasks.
-void dump_tasks_to(int fd) { write_task_dump(to_fd(fd), shows_system()); }
+// Deadlocks come last: readers of Go's reports stop at what they do not know.
+void dump_tasks_to(int fd) {
+  write_task_dump(to_fd(fd), shows_system());
+  if (find_deadlocks().empty()) return;
+  to_fd(fd)("\n");
+  write_deadlocks(to_fd(fd));
+}
 
 void dump_all(int fd) {
   if (base::traceback_level() == base::traceback::none) return;
@@ -64,9 +74,24 @@ void dump_current(int fd) {
   writer.finish();
 }
 
+void dump_task(int fd, sched::task& t, uint64_t id) {
+  task_snapshot snapshot;
+  if (!capture_task(t, id, snapshot)) return;
+  task_dump_writer writer(to_fd(fd));
+  writer.add(snapshot);
+  writer.finish();
+  to_fd(fd)("\n");
+}
+
 int g_quit_pipe[2] = {-1, -1};
 
 void on_quit(int) {
+  if (sched::in_forked_child()) {
+    // The pipe is the parent's: die as any process would.
+    ::signal(SIGQUIT, SIG_DFL);
+    ::raise(SIGQUIT);
+    return;
+  }
   int saved = errno;
   char c = 'q';
   [[maybe_unused]] ssize_t n = ::write(g_quit_pipe[1], &c, 1);
@@ -112,8 +137,11 @@ void install_quit_handler() {
 }  // namespace
 
 void install_reports() {
-  sched::set_report_port({dump_all, dump_current});
+  sched::set_report_port({dump_all, dump_current, dump_task});
   install_quit_handler();
+  // The first unwind builds a table for a tenth of a second or more; a detector's report would come
+  // too late to show what its task is doing.
+  if (!base::debug_switch("longrun").empty()) unwind_refresh();
 }
 
 void profile_from_environment() {
@@ -125,7 +153,10 @@ void profile_from_environment() {
     base::fatalf("WEFT_CPUPROFILE=%.*s: %s", static_cast<int>(file.size()), file.data(),
                  std::strerror(errno));
   pprof::start_cpu_profile(*out);
-  std::atexit(pprof::stop_cpu_profile);
+  std::atexit([] {
+    // A forked child that exits has no collector to stop, and the file is its parent's.
+    if (!sched::in_forked_child()) pprof::stop_cpu_profile();
+  });
 }
 
 }  // namespace weft::prof

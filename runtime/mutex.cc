@@ -84,8 +84,11 @@ void spin_briefly() noexcept {
 
 bool mutex::try_lock() noexcept {
   int32_t old = state_.load(std::memory_order_relaxed);
-  return (old & (locked_bit | starving_bit)) == 0 &&
-         state_.compare_exchange_strong(old, old | locked_bit, std::memory_order_acquire);
+  if ((old & (locked_bit | starving_bit)) != 0 ||
+      !state_.compare_exchange_strong(old, old | locked_bit, std::memory_order_acquire))
+    return false;
+  owner_.taken();
+  return true;
 }
 
 void mutex::lock_slow() { lock_within({}); }
@@ -163,19 +166,26 @@ bool mutex::forget_waiter(void* self) noexcept {
 bool mutex::try_lock_for(std::chrono::nanoseconds d) {
   if (try_lock()) return true;
   if (d.count() <= 0) return false;
-  return lock_within(sched::deadline_after(base::now_ns(), d.count()));
+  if (!lock_within(sched::deadline_after(base::now_ns(), d.count()))) return false;
+  owner_.taken();
+  return true;
 }
 
 bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   if (try_lock()) return true;
   int64_t when = t.time_since_epoch().count();
-  return when > base::now_ns() && lock_within(when);
+  if (when <= base::now_ns() || !lock_within(when)) return false;
+  owner_.taken();
+  return true;
 }
 
 bool mutex::lock(const context& ctx) {
   const detail::wait_limit limit = detail::limit_of(ctx);
   if (limit.cancelled()) return false;
-  return try_lock() || lock_within(limit);
+  if (try_lock()) return true;
+  if (!lock_within(limit)) return false;
+  owner_.taken();
+  return true;
 }
 
 // Giving the mutex up and saying who is to be woken is one step, so that with nobody to wake it is

@@ -16,6 +16,7 @@
 #include "scheduler/deadlock.h"
 #include "scheduler/debug_layout.h"
 #include "scheduler/fault.h"
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
@@ -58,6 +59,7 @@ void run_main(const options& o, const body_ops& ops, void* callable) {
     throw std::invalid_argument("weft::run: max_procs must be 0 (automatic) to 1024");
   if (o.max_threads < 0 || o.max_threads > 1'000'000)
     throw std::invalid_argument("weft::run: max_threads must be 0 (as it is) to 1000000");
+  sched::refuse_in_forked_child();
   run_world(o, ops, callable, nullptr);
 }
 

@@ -4,9 +4,12 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/detectors.h"
 #include "scheduler/directed.h"
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
+#include "scheduler/schedtrace.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {
@@ -69,8 +72,11 @@ void prepare() noexcept {
   base::now_refresh();
   make_processors(1);
   g_sched.max_procs.store(1);
+  watch_forks();
   start_monitor();
   start_trimmer();
+  start_schedtrace();
+  start_detectors();
 }
 
 // Waits until no processor but `mine` runs tasks. Tasks that do not call the runtime lose theirs.

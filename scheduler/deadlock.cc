@@ -43,6 +43,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 
@@ -75,8 +76,8 @@ int kernel_thread_count() noexcept {
   int count = 0;
   while (const dirent* entry = ::readdir(dir)) {
     if (entry->d_name[0] == '.') continue;
-    char path[64] = {};
-    std::strcat(std::strncpy(path, entry->d_name, 32), "/comm");
+    char path[64];
+    std::snprintf(path, sizeof path, "%.32s/comm", entry->d_name);
     int fd = ::openat(::dirfd(dir), path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
     char name[4] = {};
@@ -88,10 +89,9 @@ int kernel_thread_count() noexcept {
 }
 
 #if WEFT_TSAN
-// ThreadSanitizer has a thread of its own from the start.
-const int g_tool_threads = os_thread_count() - 1;
+constexpr int tool_threads = 1;  // ThreadSanitizer's own, since the first pthread_create
 #else
-constexpr int g_tool_threads = 0;
+constexpr int tool_threads = 0;
 #endif
 
 struct thread_census {
@@ -186,7 +186,7 @@ outlook look_ahead() noexcept {
   const poller* io = g_sched.io.load(std::memory_order_acquire);
   if (io->has_waiters()) return outlook::open;
 
-  int unknown = os_thread_count() - g_tool_threads - first.known -
+  int unknown = os_thread_count() - tool_threads - first.known -
                 g_service_threads.load(std::memory_order_seq_cst);
   if (unknown > 0 && std::strcmp(io->name(), "uring") == 0) unknown -= kernel_thread_count();
   if (unknown != 0) return outlook::only_unknown;

@@ -21,6 +21,8 @@
 // Rejected: reporting in the handler (nothing can be symbolized); longjmp out of an overflow into
 //         the task's end (destructors of the frames would not run, and locks would stay held).
 #include "scheduler/fault.h"
+#include "scheduler/core_dump.h"
+#include "scheduler/deadlock.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -44,9 +46,6 @@
 #include "scheduler/thread.h"
 
 namespace weft::sched {
-
-// Where core files learn of the stacks; absent from programs that do not link it.
-[[gnu::weak]] void prepare_core_dump() noexcept;
 
 int64_t g_fault_patience_ns = 10'000'000'000;
 
@@ -204,7 +203,7 @@ bool call_previous(const fault_record& f, siginfo_t* info, void* context) noexce
 
 // After the handler's return the instruction faults again, or the signal that was sent comes again.
 void arrange_default_death(const fault_record& f) noexcept {
-  if (prepare_core_dump != nullptr) prepare_core_dump();
+  prepare_core_dump();
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
   ::sigaction(f.signal, &action, nullptr);
@@ -262,6 +261,7 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
 
 void* reporter_main(void*) {
   ::pthread_setname_np(::pthread_self(), "weft-fault");
+  service_thread not_an_actor;
   while (g_stage.load(std::memory_order_acquire) != asked)  // [ord fault.stage]
     base::futex_wait(g_stage, idle, -1);
   if (g_port.report != nullptr)

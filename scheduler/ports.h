@@ -60,6 +60,9 @@ struct report_port {
   void (*dump_all)(int fd) = nullptr;
   // The calling task's or thread's own stack, then the others': uncaught exceptions.
   void (*dump_current)(int fd) = nullptr;
+  // The stack of one task, which may be executing, if it still is the one with this id. Not part of
+  // a dying process's report.
+  void (*dump_task)(int fd, task& t, uint64_t id) = nullptr;
 };
 void set_report_port(const report_port& port) noexcept;
 const report_port& current_report_port() noexcept;

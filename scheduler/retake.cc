@@ -37,6 +37,7 @@
 
 #include "base/check.h"
 #include "scheduler/directed.h"
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/thread_signal.h"
@@ -72,6 +73,7 @@ bool fence_on(thread& th) noexcept {
 // The thread's task runs without a processor: get one, or queue the task and let the thread sleep.
 thread* reacquire(thread* th) noexcept {
   th->steal.store(keep, std::memory_order_relaxed);
+  th->declared_blocking.store(false, std::memory_order_relaxed);
   task* me = th->current.load(std::memory_order_relaxed);
   g_sched.lock.lock();
   processor* p =
@@ -100,6 +102,7 @@ void prepare_retake() noexcept {
 }
 
 thread* slow_enter() noexcept {
+  refuse_in_forked_child();
   thread* th = self();
   if (th == &g_unattached) {
     attach_foreign("foreign");
@@ -134,6 +137,7 @@ void begin_blocking() noexcept {
   }
   change_state(*th->current.load(std::memory_order_relaxed), task_status::running,
                task_status::blocking);
+  th->declared_blocking.store(true, std::memory_order_relaxed);
   processor* p = release(th);
   // A monitor that set `wanted` meanwhile finds crit == 1 and fails to set it back: it gives up.
   th->steal.store(gone, std::memory_order_release);

@@ -56,8 +56,9 @@ struct thread {
   // Fences by signal (thread_signal.h).
   std::atomic<uint32_t> fence_ticket{0};
   std::atomic<uint32_t> fence_passed{0};
-  std::atomic<bool> asleep{false};   // foreign threads: inside a primitive (deadlock.cc)
-  std::atomic<bool> service{false};  // the runtime's own, wakes nobody (deadlock.h)
+  std::atomic<bool> declared_blocking{false};  // by begin_blocking(), until the next enter()
+  std::atomic<bool> asleep{false};             // foreign threads: inside a primitive (deadlock.cc)
+  std::atomic<bool> service{false};            // the runtime's own, wakes nobody (deadlock.h)
 
   bool foreign = false;  // not one of the scheduler's workers
   const char* role = "worker";

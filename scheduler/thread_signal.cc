@@ -5,50 +5,47 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cerrno>
-
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/spinlock.h"
+#include "scheduler/signals.h"
 
 namespace weft::sched {
 namespace {
 
-constexpr int the_signal = SIGURG;
+int the_signal() noexcept {
+  static const int signo = signal_for("capture", SIGURG);
+  return signo;
+}
+
 constexpr int spins_before_sleep = 200;
 
 std::atomic<signal_visitor> g_visitor{nullptr};
 
-void on_signal(int, siginfo_t*, void* ucontext) noexcept {
-  int saved = errno;
+bool on_signal(siginfo_t*, void* ucontext) noexcept {
+  bool ours = false;
   if (thread* th = self_or_null()) {
     // [ord thread.fence] The ticket is read first and answered last; what the thread stored before
     // the signal is visible to whoever sees the answer, and what it loads afterwards is no older
     // than the ticket. A late signal may answer a newer ticket: its fence serves that one as well.
     uint32_t ticket = th->fence_ticket.load(std::memory_order_seq_cst);
-    th->fence_passed.store(ticket, std::memory_order_seq_cst);
+    ours = th->fence_passed.exchange(ticket, std::memory_order_seq_cst) != ticket;
   }
-  if (signal_visitor visit = g_visitor.load(std::memory_order_acquire)) visit(ucontext);
-  errno = saved;
+  if (signal_visitor visit = g_visitor.load(std::memory_order_acquire)) ours |= visit(ucontext);
+  return ours;
 }
 
 }  // namespace
 
 void install_thread_signal() noexcept {
   static const bool installed = [] {
-    struct sigaction action {};
-    action.sa_sigaction = on_signal;
-    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-    ::sigemptyset(&action.sa_mask);
-    if (::sigaction(the_signal, &action, nullptr) != 0)
-      base::fatal("cannot install the handler of SIGURG");
+    install_signal(the_signal(), on_signal);
     return true;
   }();
   static_cast<void>(installed);
 }
 
 bool send_thread_signal(const thread& th) noexcept {
-  return ::syscall(SYS_tgkill, ::getpid(), th.tid, the_signal) == 0;
+  return ::syscall(SYS_tgkill, ::getpid(), th.tid, the_signal()) == 0;
 }
 
 void set_signal_visitor(signal_visitor visit) noexcept {

@@ -1,6 +1,6 @@
 #pragma once
 // The runtime's own signal to one of its threads. One signal (SIGURG, as in Go: ignored by default
-// and rarely used), one handler; who needs it asks here.
+// and rarely used; WEFT_SIGNALS names another), one handler; who needs it asks here.
 #include "scheduler/thread.h"
 
 namespace weft::sched {
@@ -14,8 +14,9 @@ void install_thread_signal() noexcept;
 bool send_thread_signal(const thread& th) noexcept;
 
 // What upper layers do in the handler, on the interrupted thread: no locks, no allocation, bounded
-// time; errno is kept by the handler. One visitor per process, set once; null while there is none.
-using signal_visitor = void (*)(void* ucontext) noexcept;
+// time; errno is kept by the handler. Returns whether the signal was meant for it: one that was for
+// nobody is the program's own. One visitor per process, set once; null while there is none.
+using signal_visitor = bool (*)(void* ucontext) noexcept;
 void set_signal_visitor(signal_visitor visit) noexcept;
 
 // Lets `th` execute a full memory fence by the signal; the stand-in for membarrier. Returns true

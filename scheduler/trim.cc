@@ -31,6 +31,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/stack_memory.h"
@@ -253,6 +254,7 @@ void sleep_ns(int64_t ns) noexcept {
 
 void* trimmer_main(void*) {
   ::pthread_setname_np(::pthread_self(), "weft-trimmer");
+  service_thread not_an_actor;
   trimmer work;
   int64_t period = period_ns();
   for (;;) {

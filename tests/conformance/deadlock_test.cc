@@ -119,7 +119,8 @@ TEST(B6_Deadlock, VerdictsWhileSomethingMayStillHappen) {
         std::atomic<int> failed{0};
         std::thread observer([&] {
           sched::service_thread not_an_actor;
-          if (!test::eventually([] { return sched::look_ahead() == outlook::asleep; })) ++failed;
+          // Not eventually(): its sleep needs the runtime, which may not have started yet.
+          while (sched::look_ahead() != outlook::asleep) std::this_thread::yield();
           if (sched::check_deadlock(0) >= 0) ++failed;
           {
             std::thread unknown([&] {
@@ -130,7 +131,7 @@ TEST(B6_Deadlock, VerdictsWhileSomethingMayStillHappen) {
             go_on = true;
             unknown.join();
           }
-          if (!test::eventually([] { return sched::look_ahead() == outlook::asleep; })) ++failed;
+          while (sched::look_ahead() != outlook::asleep) std::this_thread::yield();
           wake.send(1);
         });
         run([&] { wake.recv(); });

@@ -1,5 +1,6 @@
 #pragma once
 // mutex: mutual exclusion among tasks and threads. Go's sync.Mutex with std::mutex's interface.
+#include <weft/detail/lock_owner.h>
 #include <weft/detail/schedule_point.h>
 #include <weft/detail/waiter.h>
 
@@ -53,6 +54,7 @@ class mutex {
     int32_t unlocked = 0;
     if (!state_.compare_exchange_strong(unlocked, locked_bit, std::memory_order_acquire))
       lock_slow();
+    owner_.taken();
   }
   // False if it is locked or reserved for a starving waiter. Never waits, never fails spuriously.
   bool try_lock() noexcept;
@@ -64,6 +66,7 @@ class mutex {
   [[nodiscard]] bool lock(const context& ctx);
   // Unlocking an unlocked mutex ends the process: "fatal error: sync: unlock of unlocked mutex".
   void unlock() {
+    owner_.dropped();
     int32_t only_locked = locked_bit;
     if (!state_.compare_exchange_strong(only_locked, 0, std::memory_order_release,
                                         std::memory_order_relaxed))
@@ -82,6 +85,7 @@ class mutex {
   static bool forget_waiter(void* self) noexcept;
   void unlock_slow(int32_t old);
 
+  detail::lock_owner owner_;  // first, as lock_owner.h asks for
   std::atomic<int32_t> state_{0};
   detail::sleep_queue queue_;
 };

@@ -137,6 +137,28 @@ class [[nodiscard]] join_handle {
   std::shared_ptr<state> state_;
 };
 
+namespace detail {
+// What a spawned task runs.
+template <class State, class Result, class F>
+struct spawn_body {
+  std::shared_ptr<State> shared;
+  F fn;
+
+  void operator()() {
+    try {
+      if constexpr (std::is_void_v<Result>)
+        std::invoke(fn);
+      else
+        shared->value.emplace(std::invoke(fn));
+    } catch (...) {
+      shared->fail();
+    }
+    shared->finish();
+  }
+  const void* completes() const noexcept { return static_cast<const join_state*>(shared.get()); }
+};
+}  // namespace detail
+
 // Starts a task like go() and returns a handle for its result.
 template <class F>
 WEFT_ALWAYS_INLINE auto spawn(const spawn_options& options, F&& f)
@@ -145,17 +167,7 @@ WEFT_ALWAYS_INLINE auto spawn(const spawn_options& options, F&& f)
   using state_type = typename join_handle<result_type>::state;
   auto shared = std::make_shared<state_type>();
   detail::go_impl(
-      [shared, fn = std::decay_t<F>(std::forward<F>(f))]() mutable {
-        try {
-          if constexpr (std::is_void_v<result_type>)
-            std::invoke(fn);
-          else
-            shared->value.emplace(std::invoke(fn));
-        } catch (...) {
-          shared->fail();
-        }
-        shared->finish();
-      },
+      detail::spawn_body<state_type, result_type, std::decay_t<F>>{shared, std::forward<F>(f)},
       detail::params_of(options));
   return join_handle<result_type>(std::move(shared));
 }

@@ -43,16 +43,24 @@ class wait_group {
   template <class F>
   WEFT_ALWAYS_INLINE void go(F&& f) {
     add(1);
-    weft::go([this, fn = std::decay_t<F>(std::forward<F>(f))]() mutable {
-      fn();
-      done();
-    });
+    weft::go(body<std::decay_t<F>>{this, std::forward<F>(f)});
   }
 
  private:
   friend struct detail::debug_offsets;
 
   bool wait_within(const detail::wait_limit& limit) noexcept;
+
+  template <class F>
+  struct body {
+    wait_group* group;
+    F fn;
+    void operator()() {
+      fn();
+      group->done();
+    }
+    const void* completes() const noexcept { return group; }
+  };
 
   detail::small_lock lock_;
   int64_t count_ = 0;

@@ -5,6 +5,7 @@
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
 #include <weft/context.h>
+#include <weft/deadlock.h>
 #include <weft/errno.h>
 #include <weft/error.h>
 #include <weft/fenv.h>

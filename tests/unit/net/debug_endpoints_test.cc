@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "profiler/cpu_sampler.h"
+#include "tests/conformance/world.h"
 #include "tests/unit/profiler/profile_check.h"
 
 namespace weft {
@@ -226,6 +227,31 @@ TEST_P(DebugEndpoints, CmdlineAndSymbol) {
             std::to_string(words.size()) + "\r\n\r\n" + words);
     EXPECT_EQ(by_post.status, 200);
     EXPECT_NE(by_post.body.find("snprintf"), std::string::npos) << by_post.body;
+  });
+}
+
+TEST_P(DebugEndpoints, Deadlocks) {
+  with_server([](auto ask, int) {
+    answer none = ask(get("/debug/weft/deadlocks"));
+    EXPECT_EQ(none.status, 200);
+    EXPECT_TRUE(none.has("Content-Type: text/plain; charset=utf-8"));
+    EXPECT_EQ(none.body, "no deadlocks\n");
+    mutex m;
+    auto twice = spawn({.name = "twice"}, [&m] {
+      m.lock();
+      m.lock();
+      m.unlock();
+    });
+    answer one;
+    EXPECT_TRUE(test::eventually([&] {
+      one = ask(get("/debug/weft/deadlocks"));
+      return one.body != "no deadlocks\n";
+    }));
+    EXPECT_EQ(one.body.rfind("deadlock 1: a task waits for itself\n  task ", 0), 0u) << one.body;
+    EXPECT_NE(one.body.find(" \"twice\" [sync.Mutex.Lock 0x"), std::string::npos) << one.body;
+    EXPECT_NE(one.body.find("\n\ngoroutine "), std::string::npos) << one.body;
+    m.unlock();
+    twice.join();
   });
 }
 

@@ -7,12 +7,16 @@
 #include <unistd.h>
 #include <weft/weft.h>
 
+#include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/check.h"
 #include "profiler/reports.h"
+#include "scheduler/detectors.h"
 
 namespace weft {
 namespace {
@@ -160,6 +164,45 @@ TEST_F(Reports, TracebackLevelsOfAPanic) {
   EXPECT_EXIT(panic_under("loud"), ::testing::ExitedWithCode(2),
               ::testing::Truly(report_is(
                   {"WEFT_TRACEBACK=loud ignored", "nested_thrower", "waits_for_ever"}, {})));
+}
+
+[[gnu::noinline]] void computes(const std::atomic<bool>& stop) {
+  while (!stop.load(std::memory_order_relaxed)) asm volatile("");
+}
+
+// The one that does not give way is reported once, however long it goes on; one that is in a
+// declared blocking call is not.
+TEST_F(Reports, LongrunNamesTheTaskThatDoesNotGiveWay) {
+  WEFT_NEEDS_PROMPT_SIGNALS();
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "longrun=40", 1);
+        prof::install_reports();
+        run({.max_procs = 3}, [] {
+          std::atomic<bool> stop{false};
+          wait_group wg;
+          wg.go([&] { computes(stop); });
+          chan<int> gate(0);
+          wg.go([gate] {
+            // Blocks its thread until long after the report about the other task.
+            blocking([gate] { std::thread([gate] { gate.recv(); }).join(); });
+          });
+          while (sched::longrun_reports() == 0) this_task::sleep_for(std::chrono::milliseconds(5));
+          this_task::sleep_for(std::chrono::milliseconds(200));
+          gate.send(1);
+          stop = true;
+          wg.wait();
+        });
+        base::write_stderr("END\n", 4);
+        ::_exit(0);
+      },
+      ::testing::ExitedWithCode(0), ::testing::Truly([](const std::string& text) {
+        size_t first = text.find("::computes(...)");
+        return report_is({"weft: longrun: task ", " ms without giving way\ngoroutine ", "END\n"},
+                         {"weft::blocking"})(text) &&
+               first != std::string::npos &&
+               text.find("::computes(...)", first + 1) == std::string::npos;
+      }));
 }
 
 TEST_F(Reports, ADeadlockShowsAllTasksAlsoUnderSingle) {

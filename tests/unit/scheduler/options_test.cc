@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <weft/run.h>
+#include <weft/task.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
 
@@ -39,6 +42,70 @@ TEST(DebugSwitch, AbsentWithoutTheVariable) {
     ::unsetenv("WEFT_DEBUG");
     EXPECT_EQ(debug_switch("bare"), "");
   });
+}
+
+TEST(DebugSwitch, UnknownOnesNameTheNearest) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "deadlock=off,shedtrace=5", 1);
+        run([] {});
+      },
+      testing::ExitedWithCode(2),
+      "^fatal error: WEFT_DEBUG: unknown switch \"shedtrace\"; the nearest known one is "
+      "\"schedtrace\" \\(WEFT_DEBUG=help lists all\\)\n");
+}
+
+TEST(DebugSwitch, BadNumbersAreNamed) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "schedtrace=often", 1);
+        run([] {});
+      },
+      testing::ExitedWithCode(2),
+      "WEFT_DEBUG: schedtrace=often: the value must be a whole number of at least 1");
+}
+
+// Go 1.19's lines, byte for byte where they do not carry numbers.
+TEST(DebugSwitch, SchedtraceLines) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "schedtrace=1", 1);
+        run({.max_procs = 2}, [] { this_task::sleep_for(std::chrono::milliseconds(30)); });
+        ::_exit(0);
+      },
+      testing::ExitedWithCode(0),
+      "^(SCHED [0-9]+ms: gomaxprocs=2 idleprocs=[0-2] threads=[0-9]+ spinningthreads=[0-9]+ "
+      "idlethreads=[0-9]+ runqueue=[0-9]+ \\[[0-9]+ [0-9]+\\]\n)+$");
+}
+
+TEST(DebugSwitch, ScheddetailLines) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "schedtrace=1,scheddetail=1", 1);
+        run({.max_procs = 2}, [] { this_task::sleep_for(std::chrono::milliseconds(30)); });
+        ::_exit(0);
+      },
+      testing::ExitedWithCode(0),
+      "SCHED [0-9]+ms: gomaxprocs=2 idleprocs=[0-2] threads=[0-9]+ spinningthreads=[0-9]+ "
+      "idlethreads=[0-9]+ runqueue=[0-9]+ gcwaiting=0 nmidlelocked=0 stopwait=0 sysmonwait=[01]\n"
+      "  P0: status=[013] schedtick=[0-9]+ syscalltick=0 m=-?[0-9]+ runqsize=[0-9]+ gfreecnt=-1 "
+      "timerslen=[0-9]+\n"
+      "  P1: [^\n]*\n"
+      "(  M[0-9]+: p=-?[0-9]+ curg=-?[0-9]+ mallocing=0 throwing=0 preemptoff= locks=[01] dying=0 "
+      "spinning=(true|false) blocked=(true|false) lockedg=-1\n)+"
+      "(  G[0-9]+: [^\n]*\n)*"
+      "  G1: status=4\\(sleep\\) m=-1 lockedm=-1\n");
+}
+
+TEST(DebugSwitch, HelpListsOptionsAndSwitches) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "help", 1);
+        ::dup2(STDERR_FILENO, STDOUT_FILENO);
+        run([] {});
+      },
+      testing::ExitedWithCode(0),
+      "WEFT_TRACEBACK (.|\n)*Switches of WEFT_DEBUG(.|\n)*\n  schedtrace=MS ");
 }
 
 TEST(Options, EnvironmentWinsOverTheDefaultAndIsReadOnce) {

@@ -8,6 +8,7 @@
 //   /debug/pprof/            index                     /debug/pprof/cmdline    command line
 //   /debug/pprof/profile     CPU profile (?seconds=)   /debug/pprof/symbol     names of program
 //   counters /debug/pprof/goroutine   all tasks (?debug=0|1|2)
+//   /debug/weft/deadlocks    tasks that wait for each other, with their stacks (<weft/deadlock.h>)
 #include <weft/http/mux.h>
 
 #include <string>
@@ -15,10 +16,10 @@
 
 namespace weft::debug {
 
-// Mounts the endpoints on m under /debug/pprof/. Requests then run as tasks of the program's own
-// server.
+// Mounts the endpoints on m under /debug/pprof/ and /debug/weft/. Requests then run as tasks of the
+// program's own server.
 void handle(http::mux& m);
-// The same under another prefix: prefix + "/", prefix + "/profile", …
+// Those of /debug/pprof/ under another prefix: prefix + "/", prefix + "/profile", …
 void handle(http::mux& m, std::string_view prefix);
 
 // Starts the debug server on its own OS threads, so that it answers when every worker is stuck.

@@ -20,18 +20,36 @@ struct body_ops {
   void (*move_to)(void* from, void* to) noexcept;
   void (*invoke)(void* storage);  // runs and destroys; an exception passes through, undestroyed
   void (*destroy)(void* storage) noexcept;  // for a task that never ran
+  // Null, or: the object on which others wait until this body has run, for find_deadlocks().
+  const void* (*completes)(const void* storage) noexcept;
+};
+
+// A body that has `const void* completes() const noexcept`.
+template <class F>
+concept completing_body = requires(const F& f) {
+  f.completes();
 };
 
 template <class F>
+constexpr auto completes_of() noexcept -> const void* (*)(const void*) noexcept {
+  if constexpr (completing_body<F>)
+    return [](const void* storage) noexcept { return static_cast<const F*>(storage)->completes(); };
+  else
+    return nullptr;
+}
+
+template <class F>
 inline constexpr body_ops body_ops_for = {
-    sizeof(F), alignof(F),
+    sizeof(F),
+    alignof(F),
     [](void* from, void* to) noexcept { ::new (to) F(std::move(*static_cast<F*>(from))); },
     [](void* storage) {
       F& f = *static_cast<F*>(storage);
       f();
       f.~F();
     },
-    [](void* storage) noexcept { static_cast<F*>(storage)->~F(); }};
+    [](void* storage) noexcept { static_cast<F*>(storage)->~F(); },
+    completes_of<F>()};
 
 // What spawn_options says, in a form that needs no header.
 struct spawn_params {
