@@ -37,6 +37,7 @@ sched::processor& the_processor() noexcept;
 bool time_passes() noexcept;
 // Leaves the current actor, parked, for a commit step of its task; returns when it is runnable.
 void leave_for_commit(sched::wait_reason reason, bool (*commit)(sched::task*, void*), void* arg);
+void start_task(std::function<void()> body);  // by an actor
 // The current actor lets others go first.
 void give_way() noexcept;
 void ignore(const void* from, size_t size) noexcept;

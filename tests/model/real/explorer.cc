@@ -1,5 +1,6 @@
 #include "tests/model/real/explorer.h"
 
+#include <weft/context.h>
 #include <weft/detail/config.h>
 #include <weft/detail/schedule_point.h>
 
@@ -276,6 +277,20 @@ actor& new_actor(const char* name, void (*body)(actor&)) {
   return *a;
 }
 
+// No step, whoever makes it.
+void new_task(const char* name, std::function<void()> body) {
+  actor* maker = std::exchange(x.current, nullptr);
+  actor& a = new_actor(name, run_task);
+  a.function = new std::function<void()>(std::move(body));
+  a.task = new sched::task;
+  ignore(&a.task->since_ns, sizeof a.task->since_ns);
+  sched::change_state(*a.task, sched::task_status::free, sched::task_status::runnable);
+  sched::change_state(*a.task, sched::task_status::runnable, sched::task_status::running);
+  a.th->current = a.task;
+  a.th->p = x.processor;
+  x.current = maker;
+}
+
 void execute(void (*build)(world&)) {
   x.depth = 0;
   x.preemptions = x.steps = x.count = 0;
@@ -295,6 +310,8 @@ void execute(void (*build)(world&)) {
   ignore(&base::detail::g_event_mask, sizeof base::detail::g_event_mask);
   ignore(&detail::g_directed_world, sizeof detail::g_directed_world);
   base::g_fake_ns = start_ns;
+  // Their first use makes objects that stay; not in memory that each execution uses anew.
+  [[maybe_unused]] static const bool made = (with_cancel(background()).first.done(), true);
   g_use_arena = true;
   x.processor = new sched::processor;
   world w;
@@ -463,16 +480,9 @@ void give_way() noexcept {
   reschedule(true);
 }
 
-void world::task(const char* name, std::function<void()> body) {
-  actor& a = new_actor(name, run_task);
-  a.function = new std::function<void()>(std::move(body));
-  a.task = new sched::task;
-  ignore(&a.task->since_ns, sizeof a.task->since_ns);
-  sched::change_state(*a.task, sched::task_status::free, sched::task_status::runnable);
-  sched::change_state(*a.task, sched::task_status::runnable, sched::task_status::running);
-  a.th->current = a.task;
-  a.th->p = x.processor;
-}
+void start_task(std::function<void()> body) { new_task("started", std::move(body)); }
+
+void world::task(const char* name, std::function<void()> body) { new_task(name, std::move(body)); }
 
 void world::at_end(std::function<void()> check) {
   auto* copy = new std::function<void()>(std::move(check));

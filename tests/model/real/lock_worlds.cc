@@ -1,7 +1,9 @@
-// runtime/mutex.cc, condition_variable.cc, wait_group.cc over timed_wait.cc: one owner at a time,
+// runtime/mutex.cc, shared_mutex.cc, condition_variable.cc, wait_group.cc over timed_wait.cc: one
+// owner at a time,
 // no lost wake-up, and nobody touches what he no longer owns.
 #include <weft/condition_variable.h>
 #include <weft/mutex.h>
+#include <weft/shared_mutex.h>
 #include <weft/wait_group.h>
 
 #include "tests/model/real/explorer.h"
@@ -65,6 +67,53 @@ WEFT_MODEL_WORLD(Mutex, DeadlineMeetsUnlock) {
     g->m.unlock();
   });
   w.at_end([=] { expect(g->entries >= 2 && g->m.try_lock(), "the mutex stays locked"); });
+}
+
+struct read_or_written {
+  shared_mutex m;
+  int readers = 0, writers = 0;
+  int visits = 0;
+  void read() {
+    std::shared_lock hold(m);
+    ++readers;
+    expect(writers == 0, "a reader beside a writer");
+    step();
+    --readers;
+    ++visits;
+  }
+  void write() {
+    expect(++writers == 1 && readers == 0, "a writer beside others");
+    step();
+    --writers;
+    ++visits;
+  }
+  void expect_open(int least) {
+    expect(visits >= least && m.try_lock(), "the shared_mutex stays locked");
+  }
+};
+
+WEFT_MODEL_WORLD(SharedMutex, WritersAndReaders) {
+  auto* g = new read_or_written;
+  w.task("reader", [=] { g->read(); });
+  for (const char* name : {"writer 1", "writer 2"}) {
+    w.task(name, [=] {
+      std::lock_guard hold(g->m);
+      g->write();
+    });
+  }
+  w.at_end([=] { g->expect_open(3); });
+}
+
+// Readers that a writer kept out get in when it gives up.
+WEFT_MODEL_WORLD(SharedMutex, DeadlineMeetsReaders) {
+  auto* g = new read_or_written;
+  for (const char* name : {"reader 1", "reader 2"}) w.task(name, [=] { g->read(); });
+  w.task("timed writer", [=] {
+    if (!g->m.try_lock_for(1us)) return;
+    g->write();
+    g->m.unlock();
+  });
+  w.at_end([=] { g->expect_open(2); });
 }
 
 WEFT_MODEL_WORLD(Condition, NotifyIsNotLost) {

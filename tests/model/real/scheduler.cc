@@ -1,16 +1,19 @@
-// Stands in for what the code under test needs of the scheduler: park and ready on the explorer's
-// actors, one processor whose heap holds all timers, and for retake.cc the processor's way from
-// hand to hand. Whoever compiles another source into the model adds here what it calls.
-#include <weft/detail/now.h>
+// Stands in for what the code under test needs of the scheduler: tasks, park and ready on the
+// explorer's actors, one processor whose heap holds all timers, and for retake.cc the processor's
+// way from hand to hand. Whoever compiles another source into the model adds here what it calls.
 #include <weft/detail/schedule_point.h>
+#include <weft/detail/spawn.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/events.h"
 #include "base/futex.h"
+#include "runtime/task_locals.h"
 #include "scheduler/directed.h"
+#include "scheduler/fork.h"
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
+#include "scheduler/thread_signal.h"
 #include "tests/model/real/actors.h"
 
 namespace weft::base {
@@ -34,14 +37,16 @@ void futex_wake(std::atomic<uint32_t>&, int) noexcept { std::abort(); }
 }  // namespace weft::base
 
 namespace weft {
-
-std::chrono::steady_clock::time_point now() noexcept {
-  return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(base::now_ns()));
-}
-
 namespace detail {
 std::atomic<bool> g_directed_world{false};
 void schedule_point_slow() noexcept {}
+void destroy_task_locals() noexcept {}
+
+void spawn_task(const body_ops& ops, void* callable, const spawn_params&) {
+  void* body = ::operator new(ops.size);
+  ops.move_to(callable, body);
+  model::start_task([&ops, body] { ops.invoke(body); });
+}
 }  // namespace detail
 
 namespace sched {
@@ -69,6 +74,24 @@ void ready(task* t, bool) noexcept {
   change_state(*t, task_status::waiting, task_status::runnable);
 }
 
+// The timer lies in the sleeper's frame; whoever fires it does not touch it after ready().
+void sleep_until(int64_t when_ns) noexcept {
+  timer t;
+  t.when_ns = when_ns;
+  t.fire = [](timer* of, int64_t) noexcept { ready(static_cast<task*>(of->arg), false); };
+  auto commit = [](task* sleeper, void* arg) {
+    auto* of = static_cast<timer*>(arg);
+    of->arg = sleeper;
+    add_timer(*of);
+    return true;
+  };
+  park(wait_reason::sleep, nullptr, commit, &t);
+}
+
+void start_task(void (*start)(void*), void* arg, uintptr_t) noexcept {
+  model::start_task([=] { start(arg); });
+}
+
 thread* yield_now(thread* th) noexcept {
   model::give_way();
   return th;
@@ -84,6 +107,10 @@ void set_task_name(task&, char*) noexcept { std::abort(); }
 int64_t live_tasks() noexcept { return 0; }
 int current_max_procs() noexcept { return 1; }
 void resize(int) noexcept { std::abort(); }
+int thread_limit() noexcept { return 1; }
+void set_thread_limit(int) noexcept { std::abort(); }
+void lock_thread() noexcept { std::abort(); }
+void unlock_thread() noexcept { std::abort(); }
 
 // Retake: a processor that nobody has is in idle_processors. A thread that finds none waits here,
 // where the runtime would queue its task.
@@ -115,6 +142,12 @@ processor* take_idle_processor() noexcept {
 }
 
 void finish_switch(thread*) noexcept { std::abort(); }
+thread* yield_preempted(thread* th) noexcept { return yield_now(th); }
+void refuse_in_forked_child() noexcept {}
+
+// Where membarrier is missing. The explorer's memory is sequentially consistent.
+void install_thread_signal() noexcept {}
+bool fence_by_signal(thread&, int64_t, bool (*)(const thread&)) noexcept { return true; }
 thread* directed_point(thread* th) noexcept { return th; }
 
 }  // namespace sched
