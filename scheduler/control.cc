@@ -75,8 +75,6 @@ void prepare() noexcept {
   watch_forks();
   start_monitor();
   start_trimmer();
-  start_schedtrace();
-  start_detectors();
 }
 
 // Waits until no processor but `mine` runs tasks. Tasks that do not call the runtime lose theirs.
@@ -201,7 +199,10 @@ void start(int procs, directed_world* world) noexcept {
   if (g_started.load() && !g_sched.stop_requested.load()) return;
   prepare();
   set_processor_count(procs, nullptr);
-  g_started.store(true);
+  if (!g_started.exchange(true)) {
+    start_schedtrace();
+    start_detectors();
+  }
   if (world != nullptr) enter_directed(*world);
   start_world();
 }
