@@ -298,8 +298,7 @@ bool server::shutdown(std::chrono::steady_clock::time_point deadline) {
   std::unique_lock hold(s.lock);
   s.refusing = true;
   for (net::tcp_listener* l : s.listeners) l->set_deadline(past);
-  const bool drained =
-      s.changed.wait_until(hold, deadline, [&s] { return s.listeners.empty(); });
+  const bool drained = s.changed.wait_until(hold, deadline, [&s] { return s.listeners.empty(); });
   if (drained) s.stopping.store(true, std::memory_order_seq_cst);
   while (!drained || s.count.load(std::memory_order_relaxed) != 0) {
     for (impl::client* c = s.clients; c != nullptr; c = c->next) {
