@@ -11,8 +11,10 @@
 // Deadline   While armed, the descriptor's read deadline is the connection's head or idle clock.
 // When it
 //            passes, the starter runs too, and run() sees that the time is over.
-// Shutdown   A client about to be armed sees `stopping` and goes on to close. One that missed it is
-// armed
+// Shutdown   As in Go, the listeners close first, each when its loop has taken the queue. Only then
+// does
+//            `stopping` end connections: whoever sees its own closed finds nobody to dial. A client
+//            about to be armed sees `stopping` and goes on to close. One that missed it is armed
 //            soon after: shutdown() nudges those that are idle, again and again until they are
 //            gone.
 // Not done   A parked task per idle connection: 8 KB each, and a cold stack page per wake. A lock
@@ -244,6 +246,7 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
   condition_variable changed;
   client* clients = nullptr;
   std::vector<net::tcp_listener*> listeners;
+  bool refusing = false;  // no listener is served any more
   bool closed = false;    // close() was called
   bool finished = false;  // shutdown() has seen the last connection go
 };
@@ -268,7 +271,7 @@ void server::serve(net::tcp_listener listener) {
   std::shared_ptr<impl> s = impl_;
   {
     std::lock_guard hold(s->lock);
-    if (s->closed || s->stopping.load(std::memory_order_relaxed)) return;
+    if (s->refusing) return;
     s->listeners.push_back(&listener);
   }
   // Connections are shown as created by the caller of serve().
@@ -293,9 +296,11 @@ bool server::shutdown(std::chrono::steady_clock::time_point deadline) {
   constexpr std::chrono::steady_clock::time_point past{std::chrono::nanoseconds(1)};
   impl& s = *impl_;
   std::unique_lock hold(s.lock);
-  s.stopping.store(true, std::memory_order_seq_cst);
+  s.refusing = true;
   for (net::tcp_listener* l : s.listeners) l->set_deadline(past);
-  while (s.count.load(std::memory_order_relaxed) != 0 || !s.listeners.empty()) {
+  const bool drained = s.changed.wait_until(hold, deadline, [&s] { return s.listeners.empty(); });
+  if (drained) s.stopping.store(true, std::memory_order_seq_cst);
+  while (!drained || s.count.load(std::memory_order_relaxed) != 0) {
     for (impl::client* c = s.clients; c != nullptr; c = c->next) {
       if (c->state.load(std::memory_order_relaxed) == impl::client_state::idle)
         c->conn.handle()->nudge(direction::in);
@@ -316,6 +321,7 @@ bool server::shutdown(std::chrono::steady_clock::time_point deadline) {
 void server::close() {
   impl& s = *impl_;
   std::lock_guard hold(s.lock);
+  s.refusing = true;
   s.closed = true;
   s.stopping.store(true, std::memory_order_seq_cst);
   s.changed.notify_all();
