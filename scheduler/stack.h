@@ -42,6 +42,7 @@ struct stack {
   stack* next;
   stack* prev;  // in the pool's list only
   char* base;   // of the slot; the guard lies in [base, lo)
+  void* body;   // where the closure of the task that runs here is (task.h: body_of)
   // The trimmer's, under the task's claim.
   int64_t next_trim_ns;   // not looked at before; monotonic
   int64_t trimmed_since;  // start of the wait for which it was done
