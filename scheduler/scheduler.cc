@@ -132,8 +132,11 @@ void put_stack(processor* p, stack* s) noexcept {
   auto c = static_cast<int>(s->cls);
   int count = cached(p, s->cls);
   if (count >= stack_cache_max) {
-    release_stack(s);
-    return;
+    // The older half goes back at once.
+    stack* keep = p->free_stacks[c];
+    for (int i = 1; i < stack_cache_max / 2; ++i) keep = keep->next;
+    release_stacks(std::exchange(keep->next, nullptr));
+    count = stack_cache_max / 2;
   }
   s->next = p->free_stacks[c];
   p->free_stacks[c] = s;
@@ -145,8 +148,7 @@ stack* take_stack(processor* p, stack_class cls) noexcept {
   stack* s = p->free_stacks[c];
   if (s == nullptr) {
     int count = 0;
-    s = acquire_free_stacks(cls, stack_cache_max / 2, count);
-    if (s == nullptr) return acquire_stack(cls);
+    s = acquire_stacks(cls, stack_cache_max / 2, count);
     set_cached(p, cls, count);
   }
   p->free_stacks[c] = s->next;
