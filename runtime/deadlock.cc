@@ -51,13 +51,12 @@ bool read_node(sched::task& t, node& n, char* name, size_t name_size) {
   const bool waits = sched::status_of(word) == sched::task_status::waiting;
   n.id = t.id;
   n.reason = waits ? sched::reason_of(word) : wait_reason::none;
-  n.object = t.waits_on;
+  n.object = waits ? t.waits_on : nullptr;
   // The lock outlives the wait, and the claim keeps the waiter from ending it.
   n.owner = is_lock(n.reason) ? static_cast<const detail::lock_owner*>(n.object)->stack_address()
                               : uintptr_t{0};
-  n.completes = t.body != nullptr && t.body->completes != nullptr
-                    ? t.body->completes(t.body_storage())
-                    : nullptr;
+  const void* body = sched::body_of(t);
+  n.completes = body != nullptr && t.body->completes != nullptr ? t.body->completes(body) : nullptr;
   n.since_ns = t.since_ns.load(std::memory_order_relaxed);
   n.stack_lo = n.stack_hi = 0;
   if (t.foreign) {

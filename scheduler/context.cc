@@ -28,17 +28,6 @@ WEFT_OPAQUE thread_globals current_thread_globals() noexcept {
   return {reinterpret_cast<thread_globals::eh_globals*>(abi::__cxa_get_globals()), &errno};
 }
 
-namespace {
-void save_globals(context& of, const thread_globals& g) noexcept {
-  of.eh = *g.eh;
-  of.err = *g.err;
-}
-void restore_globals(const context& of, const thread_globals& g) noexcept {
-  *g.eh = of.eh;
-  *g.err = of.err;
-}
-}  // namespace
-
 #if defined(WEFT_CONTEXT_BOOST)
 
 namespace bc = boost::context::detail;
@@ -127,8 +116,6 @@ saved_registers registers_of(const context& c) noexcept {
 
 void make_context(context& c, [[maybe_unused]] void* bottom, void* top) noexcept {
   c.sp = raw_make(bottom, top);
-  c.eh = {nullptr, 0};
-  c.err = 0;
 #if WEFT_ASAN
   c.asan_fake_stack = nullptr;
   c.asan_bottom = bottom;
@@ -136,16 +123,18 @@ void make_context(context& c, [[maybe_unused]] void* bottom, void* top) noexcept
 #endif
 }
 
-void context_started(const thread* th, const context& c) noexcept {
+void context_started(const thread* th, const context&) noexcept {
 #if WEFT_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-  restore_globals(c, th->globals);
+  *th->globals.eh = {nullptr, 0};
+  *th->globals.err = 0;
 }
 
 [[gnu::noinline]] thread* switch_context(thread* th, context& from, context& to,
                                          [[maybe_unused]] bool from_ends) noexcept {
-  save_globals(from, th->globals);
+  const thread_globals::eh_globals exceptions = *th->globals.eh;
+  const int error = *th->globals.err;
 #if WEFT_ASAN
   __sanitizer_start_switch_fiber(from_ends ? nullptr : &from.asan_fake_stack, to.asan_bottom,
                                  to.asan_size);
@@ -158,7 +147,8 @@ void context_started(const thread* th, const context& c) noexcept {
   __sanitizer_finish_switch_fiber(from.asan_fake_stack, nullptr, nullptr);
 #endif
   th = self();
-  restore_globals(from, th->globals);
+  *th->globals.eh = exceptions;
+  *th->globals.err = error;
   return th;
 }
 

@@ -10,6 +10,7 @@
 //
 // What libstdc++ and libc keep per thread but mean per task travels with the context: the exception
 // globals (a task may park inside a catch block, or in a destructor during unwinding) and errno.
+// They wait on the stack of the context that was left.
 #include <weft/detail/config.h>
 
 #include <cstddef>
@@ -33,8 +34,6 @@ WEFT_OPAQUE thread_globals current_thread_globals() noexcept;
 
 struct context {
   void* sp = nullptr;  // valid while the context is not executing
-  thread_globals::eh_globals eh{nullptr, 0};
-  int err = 0;
 #if WEFT_ASAN
   void* asan_fake_stack = nullptr;
   const void* asan_bottom = nullptr;

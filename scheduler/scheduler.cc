@@ -41,6 +41,7 @@ namespace {
 constexpr int task_cache_batch = 32;
 constexpr int task_cache_max = 128;
 constexpr int stack_cache_max = 64;
+constexpr int body_cache_max = 64;
 constexpr uint64_t id_batch = 16;
 constexpr uint32_t fairness_period = 61;
 
@@ -131,8 +132,11 @@ void put_stack(processor* p, stack* s) noexcept {
   auto c = static_cast<int>(s->cls);
   int count = cached(p, s->cls);
   if (count >= stack_cache_max) {
-    release_stack(s);
-    return;
+    // The older half goes back at once.
+    stack* keep = p->free_stacks[c];
+    for (int i = 1; i < stack_cache_max / 2; ++i) keep = keep->next;
+    release_stacks(std::exchange(keep->next, nullptr));
+    count = stack_cache_max / 2;
   }
   s->next = p->free_stacks[c];
   p->free_stacks[c] = s;
@@ -144,8 +148,7 @@ stack* take_stack(processor* p, stack_class cls) noexcept {
   stack* s = p->free_stacks[c];
   if (s == nullptr) {
     int count = 0;
-    s = acquire_free_stacks(cls, stack_cache_max / 2, count);
-    if (s == nullptr) return acquire_stack(cls);
+    s = acquire_stacks(cls, stack_cache_max / 2, count);
     set_cached(p, cls, count);
   }
   p->free_stacks[c] = s->next;
@@ -218,6 +221,29 @@ void publish(task* t) noexcept {
   base::emit(base::event_kind::task_create, t->id, t->created_by);
 }
 
+bool fits_in_room(const detail::body_ops& ops) noexcept {
+  return ops.size <= first_run_room && ops.align <= 16;
+}
+
+// Memory for a closure that does not fit in the record. Processors keep some blocks of the common
+// size; the rest goes back at once, because a block is needed only until the first run, and there
+// may be a million tasks that wait for theirs.
+void* take_body_block(processor* p, const detail::body_ops& ops) {
+  if (!fits_in_room(ops)) return ::operator new (ops.size, std::align_val_t{ops.align});
+  if (p == nullptr || p->free_bodies == nullptr) return ::operator new(first_run_room);
+  --p->free_body_count;
+  return std::exchange(p->free_bodies, p->free_bodies->next);
+}
+
+void put_body_block(processor* p, void* block) noexcept {
+  if (p == nullptr || p->free_body_count == body_cache_max) {
+    ::operator delete(block);
+    return;
+  }
+  ++p->free_body_count;
+  p->free_bodies = new (block) body_block{p->free_bodies};
+}
+
 task* new_task(processor* p, const detail::body_ops& ops, void* callable,
                const detail::spawn_params& params, uintptr_t created_by) {
   task* t = allocate_task(p);
@@ -225,24 +251,41 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
   t->foreign = false;
   t->system.store(params.system, std::memory_order_relaxed);
   t->locked_to_thread = false;
-  t->own_thread = nullptr;
-  t->waits_on = nullptr;
   t->created_by = created_by;
   t->body = &ops;
-  t->heap_body = nullptr;
-  if (ops.size > inline_body_size || ops.align > 16)
-    t->heap_body = ::operator new (ops.size, std::align_val_t{ops.align});
-  ops.move_to(callable, t->body_storage());
+  void* storage = t->inline_body;
+  if (!fits_in_record(ops)) storage = t->heap_body = take_body_block(p, ops);
+  ops.move_to(callable, storage);
   if (params.name != nullptr) t->name = ::strdup(params.name);
   if (params.system) g_sched.system_tasks.fetch_add(1, std::memory_order_relaxed);
   return t;
 }
 
-void release_body(task* t) noexcept {
-  if (t->heap_body != nullptr) {
-    ::operator delete (t->heap_body, std::align_val_t{t->body->align});
-    t->heap_body = nullptr;
+// Moves the closure to `room` on the task's own stack if it fits there, and completes the record.
+// Returns where the closure is. Its move may have entered the runtime, so the processor is not the
+// caller's any more.
+void* enter_body(task* me, std::byte* room) noexcept {
+  const detail::body_ops& ops = *me->body;
+  void* at = room;
+  if (fits_in_record(ops)) {
+    ops.move_to(me->inline_body, room);
+  } else if (fits_in_room(ops)) {
+    void* block = me->heap_body;
+    ops.move_to(block, room);
+    put_body_block(enter()->p.load(std::memory_order_relaxed), block);
+  } else {
+    at = me->heap_body;
   }
+  me->waits_on = nullptr;
+  me->own_thread = nullptr;
+  me->locals = nullptr;
+  me->stk->body = at;
+  return at;
+}
+
+void release_body(task* t, void* room) noexcept {
+  void* at = std::exchange(t->stk->body, nullptr);
+  if (at != room) ::operator delete (at, std::align_val_t{t->body->align});
   t->body = nullptr;
   if (t->name != nullptr) {
     std::free(t->name);
@@ -307,6 +350,7 @@ void prepare_first_run(processor* p, task* t) noexcept {
   t->stk = take_stack(p, t->cls);
   t->stk->next_trim_ns = 0;
   t->stk->trim_backoff = 0;
+  t->stk->body = nullptr;
   make_context(t->ctx, t->stk->lo, t->stk->hi);
 #if WEFT_TSAN
   t->ctx.tsan_fiber = t->stk->tsan_fiber;
@@ -498,19 +542,21 @@ int64_t live_tasks() noexcept {
 
 extern "C" void weft_task_main() {
   using namespace weft::sched;
+  alignas(16) std::byte room[first_run_room];
   {
     thread* th = self();
     task* me = th->current.load(std::memory_order_relaxed);
     context_started(th, me->ctx);
     finish_switch(th);
-    leave(th);
-    me->body->invoke(me->body_storage());
+    void* body = enter_body(me, room);
+    leave();
+    me->body->invoke(body);
     if (me->locals != nullptr) me->locals->destroy_all(*me);
     if (me->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
   }
   thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);
-  release_body(me);
+  release_body(me, room);
   if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*me);
   switch_away(th, me, op::exit, nullptr, nullptr, wait_reason::none);
   __builtin_unreachable();

@@ -14,6 +14,11 @@ namespace weft::sched {
 
 enum class processor_status : uint8_t { idle, running, stopped };
 
+// A free block for a closure.
+struct body_block {
+  body_block* next;
+};
+
 struct alignas(128) processor {
   int id = 0;
   std::atomic<processor_status> status{processor_status::stopped};
@@ -29,6 +34,8 @@ struct alignas(128) processor {
   // Owner only.
   task* free_tasks = nullptr;
   int free_task_count = 0;
+  body_block* free_bodies = nullptr;
+  int free_body_count = 0;
   stack* free_stacks[stack_classes] = {};
   std::atomic<int> free_stack_count[stack_classes] = {};  // read by others for their sums
   uint32_t stack_epoch = 0;  // when the cached stacks last went back to the pool

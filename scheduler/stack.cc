@@ -61,6 +61,9 @@ class cold_slots {
   size_t size_ = 0;
 };
 
+constexpr size_t page = 4096;
+constexpr size_t most_made_at_once = 16;
+
 // Free stacks, newest first; the trimmer takes them from the other end.
 struct stack_pool {
   base::spinlock lock;
@@ -78,11 +81,21 @@ struct stack_pool {
 
   void push(stack* s) noexcept {
     s->prev = nullptr;
-    s->next = head;
-    (head != nullptr ? head->prev : tail) = s;
-    head = s;
-    ++free;
-    free_bytes += size_of(s);
+    push_chain(s, s, 1, size_of(s));
+  }
+  void push_chain(stack* first, stack* last, size_t count, size_t bytes) noexcept {
+    last->next = head;
+    (head != nullptr ? head->prev : tail) = last;
+    head = first;
+    free += count;
+    free_bytes += bytes;
+  }
+  stack* pop_chain(int max, int& count) noexcept {
+    stack* first = head;
+    stack* last = nullptr;
+    for (count = 0; count < max && head != nullptr; ++count) last = pop();
+    if (last != nullptr) last->next = nullptr;
+    return first;
   }
   stack* pop() noexcept {
     stack* s = head;
@@ -132,25 +145,51 @@ stack* construct(const stack_slot& slot, stack_class cls) noexcept {
   return s;
 }
 
-// Called with the pool locked; mapping is rare enough for that.
-stack* make_stack(stack_pool& pool, stack_class cls) noexcept {
-  stack_slot slot;
-  if (pool.cold.size() > 0) {
-    slot = pool.cold.pop();
-    pool.free_bytes -= slot.size;
-    guard_slot(slot, cls);
-  } else {
-    if (!take_fresh_slot(pool.fresh, cls, slot)) {
-      base::fatalf(
-          "cannot reserve %zu KiB for a task stack (errno %d, %zu of class %s exist): check "
-          "RLIMIT_AS (ulimit -v), RLIMIT_DATA, RLIMIT_MEMLOCK (with mlockall), "
-          "vm.overcommit_memory and vm.max_map_count",
-          pool.fresh.slot_size / 1024, errno, pool.created, stack_class_name(cls));
-    }
-    ++pool.created;
-    pool.created_bytes += slot.size;
+// Up to `max` slots without a stack: cold ones, or new ones. At least one, or the process ends.
+// Called with the pool locked; mapping is rare enough for that. A guard costs a system call, and
+// the first touch a page fault: both are the caller's, without the lock.
+size_t take_slots(stack_pool& pool, stack_class cls, stack_slot* out, size_t max) noexcept {
+  size_t n = 0;
+  while (n < max && pool.cold.size() > 0) {
+    out[n] = pool.cold.pop();
+    pool.free_bytes -= out[n++].size;
   }
-  return construct(slot, cls);
+  while (n < max) {
+    if (!take_fresh_slot(pool.fresh, cls, out[n])) break;
+    ++pool.created;
+    pool.created_bytes += out[n++].size;
+  }
+  if (n == 0) {
+    base::fatalf(
+        "cannot reserve %zu KiB for a task stack (errno %d, %zu of class %s exist): check "
+        "RLIMIT_AS (ulimit -v), RLIMIT_DATA, RLIMIT_MEMLOCK (with mlockall), "
+        "vm.overcommit_memory and vm.max_map_count",
+        pool.fresh.slot_size / 1024, errno, pool.created, stack_class_name(cls));
+  }
+  return n;
+}
+
+// How many stacks to make at once: few in a program that has few, because each has memory.
+size_t batch_to_make(const stack_pool& pool) noexcept {
+  return std::min(pool.created / 64 + 1, most_made_at_once);
+}
+
+// A chain of stacks in the given slots.
+stack* make_stacks(stack_slot* slots, size_t n, stack_class cls) noexcept {
+  page_range tops[most_made_at_once];
+  for (size_t i = 0; i < n; ++i) {
+    guard_slot(slots[i], cls);
+    char* end = slots[i].base + slots[i].size;
+    tops[i] = {end - page, end};
+  }
+  if (n > 1) touch_pages(tops, n);
+  stack* first = nullptr;
+  for (size_t i = n; i-- > 0;) {
+    stack* s = construct(slots[i], cls);
+    s->next = first;
+    first = s;
+  }
+  return first;
 }
 
 }  // namespace
@@ -162,9 +201,21 @@ const char* stack_class_name(stack_class cls) noexcept {
 }
 
 stack* acquire_stack(stack_class cls) noexcept {
+  int count = 0;
+  return acquire_stacks(cls, 1, count);
+}
+
+stack* acquire_stacks(stack_class cls, int max, int& count) noexcept {
   stack_pool& pool = pool_of(cls);
-  std::lock_guard hold(pool.lock);
-  return pool.head != nullptr ? pool.pop() : make_stack(pool, cls);
+  stack_slot slots[most_made_at_once];
+  size_t n = 0;
+  {
+    std::lock_guard hold(pool.lock);
+    if (pool.head != nullptr) return pool.pop_chain(max, count);
+    n = take_slots(pool, cls, slots, std::min(static_cast<size_t>(max), batch_to_make(pool)));
+  }
+  count = static_cast<int>(n);
+  return make_stacks(slots, n, cls);
 }
 
 void release_stack(stack* s) noexcept {
@@ -187,22 +238,21 @@ void note_task_ended([[maybe_unused]] stack* s, [[maybe_unused]] const void* sp)
 #endif
 }
 
-stack* acquire_free_stacks(stack_class cls, int max, int& count) noexcept {
-  stack_pool& pool = pool_of(cls);
-  std::lock_guard hold(pool.lock);
-  stack* first = pool.head;
-  stack* last = nullptr;
-  for (count = 0; count < max && pool.head != nullptr; ++count) last = pool.pop();
-  if (last != nullptr) last->next = nullptr;
-  return count > 0 ? first : nullptr;
-}
-
 void release_stacks(stack* first) noexcept {
-  while (first != nullptr) {
-    stack* next = first->next;
-    release_stack(first);
-    first = next;
+  if (first == nullptr) return;
+  // The links are made before the lock is taken: every header is a page of its own.
+  size_t count = 0;
+  size_t bytes = 0;
+  stack* last = nullptr;
+  for (stack* s = first; s != nullptr; s = s->next) {
+    s->prev = last;
+    last = s;
+    ++count;
+    bytes += stack_pool::size_of(s);
   }
+  stack_pool& pool = pool_of(first->cls);
+  std::lock_guard hold(pool.lock);
+  pool.push_chain(first, last, count, bytes);
 }
 
 void begin_cooling(stack_class cls) noexcept {

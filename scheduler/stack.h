@@ -42,6 +42,7 @@ struct stack {
   stack* next;
   stack* prev;  // in the pool's list only
   char* base;   // of the slot; the guard lies in [base, lo)
+  void* body;   // where the closure of the task that runs here is (task.h: body_of)
   // The trimmer's, under the task's claim.
   int64_t next_trim_ns;   // not looked at before; monotonic
   int64_t trimmed_since;  // start of the wait for which it was done
@@ -65,8 +66,10 @@ void release_stack(stack* s) noexcept;
 // only: they never see the task's outermost frames return.
 void note_task_ended(stack* s, const void* sp) noexcept;
 
-// A chain of up to `max` free stacks for a processor's cache, without creating any; and back.
-stack* acquire_free_stacks(stack_class cls, int max, int& count) noexcept;
+// A chain of up to `max` free stacks for a processor's cache; where none is free, of new ones: at
+// least one, and in a program that has many stacks a batch, which costs less per stack. And back; a
+// chain is of one class.
+stack* acquire_stacks(stack_class cls, int max, int& count) noexcept;
 void release_stacks(stack* first) noexcept;
 
 // Makes stacks cold that nobody took since the call before: at most `max`. Returns how many; `more`

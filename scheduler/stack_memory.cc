@@ -38,6 +38,9 @@
 #include "base/check.h"
 #include "base/options.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
@@ -333,7 +336,6 @@ bool take_fresh_slot(slot_source& source, stack_class cls, stack_slot& out) noex
   out = {source.next, source.slot_size, guard_kind::none};
   source.next += source.slot_size;
   --source.left;
-  guard_slot(out, cls);
   return true;
 }
 
@@ -382,6 +384,17 @@ size_t drop_pages(const page_range* ranges, size_t count) noexcept {
       done += static_cast<size_t>(ranges[i].hi - ranges[i].lo);
   }
   return done;
+}
+
+void touch_pages(const page_range* ranges, size_t count) noexcept {
+  static std::atomic<bool> refused{false};
+  if (env().pidfd < 0 || refused.load(std::memory_order_relaxed)) return;
+  iovec io[64];
+  count = std::min(count, size_t{64});
+  for (size_t i = 0; i < count; ++i)
+    io[i] = {ranges[i].lo, static_cast<size_t>(ranges[i].hi - ranges[i].lo)};
+  if (::syscall(SYS_process_madvise, env().pidfd, io, count, MADV_POPULATE_WRITE, 0) < 0)
+    refused.store(true, std::memory_order_relaxed);
 }
 
 size_t resident_below(char* lo, char* hi) noexcept {

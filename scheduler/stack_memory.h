@@ -35,11 +35,11 @@ struct slot_source {
   size_t mapped = 0;      // bytes of all slabs
 };
 
-// Takes a slot that no stack ever used, its guard installed. False when no memory can be reserved;
+// Takes a slot that no stack ever used, without a guard. False when no memory can be reserved;
 // errno says why.
 bool take_fresh_slot(slot_source& source, stack_class cls, stack_slot& out) noexcept;
 
-// Installs the guard of a slot whose pages were dropped.
+// Installs the guard of a slot that is new or whose pages were dropped. Needs no lock.
 void guard_slot(stack_slot& slot, stack_class cls) noexcept;
 
 // Gives the pages and page tables of `count` unused slots back to the system and takes their guards
@@ -54,6 +54,10 @@ struct page_range {
   char* hi;
 };
 size_t drop_pages(const page_range* ranges, size_t count) noexcept;
+
+// Makes the pages present with one system call where the kernel can (Linux 6.13), which is a sixth
+// cheaper than a fault each; elsewhere does nothing. At most 64 at once.
+void touch_pages(const page_range* ranges, size_t count) noexcept;
 
 // Resident bytes of [lo, hi) counted downwards from hi, to the first 16 pages of which none is
 // there.

@@ -30,8 +30,14 @@ struct task_locals {
   void (*destroy_all)(task& t) noexcept = nullptr;
 };
 
-inline constexpr size_t inline_body_size = 64;
+// A closure of up to this size and an alignment of 16 lies in the record until the first run. A
+// larger one gets a block of memory, and returns it at the first run if it fits there: bodies of up
+// to first_run_room bytes are then moved to the task's own stack. So a task that waits costs 128
+// bytes besides its stack (docs/decisions/006).
+inline constexpr size_t inline_body_size = 32;
+inline constexpr size_t first_run_room = 64;
 
+// Two cache lines, and switching, parking and readying touch the first only.
 struct alignas(64) task {
   // status | wait_reason << 8 | claim bit. Written by change_state() and the claim functions only.
   std::atomic<uint32_t> state{0};
@@ -41,32 +47,48 @@ struct alignas(64) task {
   // it has a claim, while the record may be changing hands.
   std::atomic<bool> system{false};
   bool locked_to_thread = false;
-  uint64_t id = 0;
-  task* next = nullptr;  // link of the queue that holds the task
+  task* next = nullptr;              // link of the queue that holds the task
+  std::atomic<int64_t> since_ns{0};  // coarse time of the last change of state
   context ctx;
   stack* stk = nullptr;  // null until the first run
-  // Foreign tasks: the thread it stands for. Locked tasks: the thread it is locked to.
-  thread* own_thread = nullptr;
+  uint64_t id = 0;
 
-  std::atomic<int64_t> since_ns{0};  // coarse time of the last change of state
-  const void* waits_on = nullptr;    // address of the lock or channel, for dumps
+  // What only a task that has run can have shares its place with the closure of one that has not:
+  // the first run moves the closure out and clears these (enter_body). Whoever else reads them must
+  // know that the task has run: by `foreign`, `locked_to_thread`, or a claim on a waiting task.
+  __extension__ union {
+    __extension__ struct {
+      const void* waits_on;  // address of the lock or channel, for dumps
+      // Foreign tasks: the thread it stands for. Locked tasks: the thread it is locked to.
+      thread* own_thread;
+      task_locals* locals;  // touched by the task itself only
+    };
+    void* heap_body;  // a closure that is too large for here
+    alignas(16) std::byte inline_body[inline_body_size] = {};
+  };
 
+  const detail::body_ops* body = nullptr;  // null once the closure has ended
   uint64_t parent_id = 0;
   uintptr_t created_by = 0;                  // return address of the spawn call
   char* name = nullptr;                      // owned; null when unnamed
   std::atomic<const void*> labels{nullptr};  // owned by the runtime layer (labels.h)
-  task_locals* locals = nullptr;             // touched by the task itself only
   void* run_context = nullptr;  // owned by the runtime layer (context_node.h); null: background
-
-  // Filled by the waker before ready(), read by the woken task.
-  uintptr_t wake_value = 0;
-
-  const detail::body_ops* body = nullptr;
-  void* heap_body = nullptr;
-  alignas(16) std::byte inline_body[inline_body_size];
-
-  void* body_storage() noexcept { return heap_body != nullptr ? heap_body : inline_body; }
 };
+#if !WEFT_ASAN && !WEFT_TSAN
+static_assert(sizeof(void*) != 8 || sizeof(task) == 128);
+#endif
+
+inline bool fits_in_record(const detail::body_ops& ops) noexcept {
+  return ops.size <= inline_body_size && ops.align <= 16;
+}
+
+// Where the closure is; null while it is on its way to the stack, and once it has ended. For the
+// task itself and for who holds a claim.
+inline void* body_of(task& t) noexcept {
+  if (t.body == nullptr) return nullptr;
+  if (t.stk != nullptr) return t.stk->body;
+  return fits_in_record(*t.body) ? t.inline_body : t.heap_body;
+}
 
 inline constexpr uint32_t claim_bit = 1u << 16;
 

@@ -34,17 +34,29 @@ size_t timer_heap::down(size_t i, const entry& e) noexcept {
 
 void timer_heap::insert(timer* t, processor* owner) noexcept {
   t->home.store(owner, std::memory_order_relaxed);
+  size_t row = free_row_;
+  if (row != no_row) {
+    free_row_ = rows_[row].position;
+  } else {
+    row = rows_.size();
+    rows_.emplace_back();
+  }
+  rows_[row].t = t;
+  t->index = row;
   heap_.emplace_back();
-  up(heap_.size() - 1, {t->when_ns, t});
+  up(heap_.size() - 1, {t->when_ns, static_cast<uint32_t>(row)});
   publish();
 }
 
 void timer_heap::erase(timer* t) noexcept {
-  size_t i = t->index;
+  const size_t row = t->index;
+  const size_t i = rows_[row].position;
   entry last = heap_.back();
   heap_.pop_back();
   t->index = timer::not_queued;
-  if (last.t != t) up(down(i, last), last);
+  rows_[row].position = free_row_;
+  free_row_ = row;
+  if (last.row != row) up(down(i, last), last);
   publish();
 }
 
@@ -55,7 +67,7 @@ timer* timer_heap::pop_due(int64_t now) noexcept {
 
 timer* timer_heap::pop_any() noexcept {
   if (heap_.empty()) return nullptr;
-  timer* t = heap_[0].t;
+  timer* t = rows_[heap_[0].row].t;
   erase(t);
   return t;
 }

@@ -25,7 +25,7 @@ struct timer {
   // The processor whose heap holds it, or held it last; null before the first add_timer().
   std::atomic<processor*> home{nullptr};
   static constexpr size_t not_queued = SIZE_MAX;
-  size_t index = not_queued;  // position in home's heap; guarded by its lock
+  size_t index = not_queued;  // row in the table of home's heap; guarded by its lock
 };
 
 inline constexpr int64_t never_ns = INT64_MAX;
@@ -50,16 +50,22 @@ class timer_heap {
   size_t size() const noexcept { return heap_.size(); }
 
  private:
-  // The deadline beside the pointer: comparing must not fetch the timers, which are all over
-  // memory.
+  // Neither comparing nor moving entries touches the timers, which are all over memory: sleepers
+  // have theirs on stacks, a page and often a page table each. So the deadline lies in the entry,
+  // and the position in a row of a dense table, which the timer names.
   struct entry {
     int64_t when_ns = 0;
-    timer* t = nullptr;
+    uint32_t row = 0;
   };
+  struct table_row {
+    timer* t = nullptr;
+    size_t position = 0;  // in heap_; of a free row: the next free one
+  };
+  static constexpr size_t no_row = SIZE_MAX;
 
   void place(size_t i, const entry& e) noexcept {
     heap_[i] = e;
-    e.t->index = i;
+    rows_[e.row].position = i;
   }
   void up(size_t i, entry e) noexcept;
   size_t down(size_t i, const entry& e) noexcept;
@@ -68,6 +74,8 @@ class timer_heap {
   }
 
   std::vector<entry> heap_;
+  std::vector<table_row> rows_;
+  size_t free_row_ = no_row;
   std::atomic<int64_t> earliest_{never_ns};
 };
 

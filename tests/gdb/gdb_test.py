@@ -140,7 +140,8 @@ class LiveTest(Case):
         wanter = self.printed["why wanter"]
         self.assertRegex(wanter, r"g_lock.*: mutex, locked")
         self.assertIn(f'refers to it from its stack: task {self.ids["holder"]} "holder"', wanter)
-        self.assertIn(f'started with it: task {self.ids["receiver"]} "receiver"', self.printed["why joiner"])
+        joiner = self.printed["why joiner"]
+        self.assertIn(f'refers to it from its stack: task {self.ids["receiver"]} "receiver"', joiner)
         chooser = self.printed["why chooser"]
         self.assertIn('"receiver" [receiver (chan receive)]', chooser)
         self.assertIn('"sender" [sender (chan send)]', chooser)

@@ -198,6 +198,8 @@ class Runtime:
         t.foreign, t.system = bool(field("task.foreign", 1)), bool(field("task.system", 1))
         t.locked_to_thread = bool(field("task.locked_to_thread", 1))
         t.own_thread, t.body = field("task.own_thread"), field("task.body")
+        if t.status != "waiting":  # the closure of a task that has not run may lie there
+            t.waits_on = 0
         return t
 
     def task(self, number):
@@ -627,7 +629,7 @@ stacks or records refer to it: whoever holds a lock or was asked to finish somet
                 continue
             if pattern in runtime.live_stack(other)[1]:
                 related.append(f"  refers to it from its stack: {title(other)} [{other.state}]\n")
-            elif pattern in other.record and other.waits_on != target:
+            elif not other.stack and not other.foreign and pattern in other.record:
                 related.append(f"  was started with it: {title(other)} [{other.state}]\n")
         write_some(related)
 

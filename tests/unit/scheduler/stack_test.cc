@@ -42,11 +42,11 @@ TEST(Stack, IsReusedLastInFirstOut) {
   EXPECT_EQ(acquire_stack(stack_class::compact), b);
   EXPECT_EQ(acquire_stack(stack_class::compact), a);
   release_stacks(nullptr);
-  a->next = b;
-  b->next = nullptr;
-  release_stacks(a);
+  b->next = a;
+  a->next = nullptr;
+  release_stacks(b);
   int count = 0;
-  stack* first = acquire_free_stacks(stack_class::compact, 2, count);
+  stack* first = acquire_stacks(stack_class::compact, 2, count);
   EXPECT_EQ(count, 2);
   EXPECT_EQ(first, b);
   EXPECT_EQ(first->next, a);

@@ -13,7 +13,8 @@ struct task;
 namespace weft::detail {
 
 // A callable that waits for its task's first run. It is moved into storage inside the task record
-// (or on the heap when larger) and invoked from there.
+// (or on the heap when larger), and from there to the task's stack, where it is invoked; a really
+// large one stays on the heap. Moves happen in critical sections: they must not wait.
 struct body_ops {
   size_t size;
   size_t align;
