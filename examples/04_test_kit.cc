@@ -30,9 +30,9 @@ class ttl_cache {
     return entries_.size();
   }
 
-  // Throws dead entries away every `period`, until told to stop.
-  void sweep(std::chrono::nanoseconds period, weft::recv_chan<bool> stop) {
-    while (weft::select(weft::on_recv(stop), weft::on_timeout(period)) == 1) {
+  // Throws dead entries away every `period` until `ctx` is cancelled.
+  void sweep(const weft::context& ctx, std::chrono::nanoseconds period) {
+    while (weft::this_task::sleep_for(ctx, period)) {
       std::lock_guard hold(lock_);
       std::erase_if(entries_, [](const auto& e) { return e.second.dies <= weft::now(); });
     }
@@ -54,8 +54,8 @@ void expect(bool holds, const char* what) {
 
 void entries_die_and_are_swept() {
   ttl_cache cache(1min);
-  weft::chan<bool> stop(0);
-  weft::go([&] { cache.sweep(10s, stop); });
+  weft::task_group sweeper;
+  sweeper.go([&](const weft::context& ctx) { cache.sweep(ctx, 10s); });
   for (int i = 0; i < 3; ++i) {
     weft::go([&, i] { cache.put("key" + std::to_string(i), "value"); });
   }
@@ -66,7 +66,7 @@ void entries_die_and_are_swept() {
   expect(!cache.get("key1").has_value(), "and no longer");
   weft::test::wait();  // the sweeper's turn at 60 s is over
   expect(cache.size() == 0, "the sweeper throws it away");
-  stop.close();
+  sweeper.cancel();
 }
 
 int main() {

@@ -36,7 +36,7 @@ void stop_signal::wait() {
     sigwait(&set, &signal);
     if (leaving_) return;
     if (seen > 0) _exit(130);
-    requested_.close();
+    cancellable_.second();
   }
 }
 

@@ -15,7 +15,7 @@
 
 namespace {
 
-int put_under_load(const load::options& o, const weft::recv_chan<char>& stop) {
+int put_under_load(const load::options& o, const weft::context& stop) {
   std::vector<std::string> codes;
   try {
     codes = load::prepare_links(o);
@@ -25,11 +25,11 @@ int put_under_load(const load::options& o, const weft::recv_chan<char>& stop) {
   }
 
   auto results = std::make_unique<load::results>();
-  weft::chan<char> finished(0);
-  auto progress = weft::spawn({.name = "progress"}, [&] { show_progress(o, *results, finished); });
+  weft::task_group progress;
+  progress.go([&](const weft::context& ctx) { show_progress(ctx, o, *results); });
   load::run_summary run = run_workers(o, codes, stop, *results);
-  finished.close();
-  progress.join();
+  progress.cancel();
+  progress.wait();
 
   load::totals t = results->sum();
   std::fputs((o.json ? json_summary(o, t, run) : text_summary(o, t, run)).c_str(), stdout);
@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   try {
     load::options o = load::parse_options(argc, argv);
     example::stop_signal stop;
-    return weft::run([&] { return put_under_load(o, stop.requested()); });
+    return weft::run([&] { return put_under_load(o, stop.context()); });
   } catch (const example::usage_error& error) {
     std::fprintf(stderr, "load: %s\n", error.what());
     return 2;

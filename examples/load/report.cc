@@ -1,7 +1,8 @@
 #include "examples/load/report.h"
 
 #include <unistd.h>
-#include <weft/select.h>
+#include <weft/task.h>
+#include <weft/time.h>
 
 #include <boost/json.hpp>
 #include <chrono>
@@ -11,8 +12,6 @@
 
 namespace load {
 namespace {
-
-using std::chrono::steady_clock;
 
 constexpr std::pair<const char*, double> percentiles[] = {
     {"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99_9", 0.999}, {"max", 1.0}};
@@ -40,17 +39,14 @@ std::string progress_line(double at, const example::latency_counts& interval, do
 
 }  // namespace
 
-void show_progress(const options& o, const results& r, const weft::recv_chan<char>& finished) {
+void show_progress(const weft::context& ctx, const options& o, const results& r) {
   bool terminal = isatty(STDERR_FILENO) != 0;
   if (o.show == progress::never || (o.show == progress::automatic && !terminal)) return;
 
-  auto start = steady_clock::now(), last = start;
+  auto start = weft::now(), last = start;
   totals before;
-  for (bool running = true; running;) {
-    weft::select(weft::on_recv(finished, [&] { running = false; }),
-                 weft::on_timeout(last + std::chrono::seconds(1) - steady_clock::now()));
-    if (!running) break;
-    auto now = steady_clock::now();
+  while (weft::this_task::sleep_until(ctx, last + std::chrono::seconds(1))) {
+    auto now = weft::now();
     totals seen = r.sum();
     std::string line = progress_line(seconds_of(now - start), seen.all.since(before.all),
                                      seconds_of(now - last), seen.errors());

@@ -1,6 +1,6 @@
 #pragma once
 // What the user sees: a line per second meanwhile, a summary at the end.
-#include <weft/chan.h>
+#include <weft/context.h>
 
 #include <string>
 
@@ -10,9 +10,8 @@
 
 namespace load {
 
-// Writes a line per second to stderr until `finished` is closed; on a terminal always the same
-// line.
-void show_progress(const options& o, const results& r, const weft::recv_chan<char>& finished);
+// Writes a line per second to stderr until `ctx` is cancelled; on a terminal always the same line.
+void show_progress(const weft::context& ctx, const options& o, const results& r);
 
 std::string text_summary(const options& o, const totals& t, const run_summary& run);
 std::string json_summary(const options& o, const totals& t, const run_summary& run);

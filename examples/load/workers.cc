@@ -1,12 +1,12 @@
 #include "examples/load/workers.h"
 
-#include <weft/mutex.h>
-#include <weft/select.h>
+#include <weft/task.h>
+#include <weft/task_group.h>
+#include <weft/time.h>
 #include <weft/wait_group.h>
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <numeric>
 #include <random>
 
@@ -28,7 +28,7 @@ std::string create_request(const options& o, uint64_t number) {
 
 class worker {
  public:
-  worker(const options& o, const std::vector<std::string>& codes, const weft::recv_chan<char>& stop,
+  worker(const options& o, const std::vector<std::string>& codes, const weft::context& stop,
          results& out, unsigned index)
       : options_(o),
         codes_(codes),
@@ -49,21 +49,15 @@ class worker {
       return start + std::chrono::duration_cast<steady_clock::duration>(offset);
     };
     uint64_t sent = 0;
-    while (!stopped_ && steady_clock::now() < end) {
-      auto due = steady_clock::now();
-      if (options_.rate > 0) {
-        due = due_at(sent);
-        if (due >= end) break;
-        pause(due - steady_clock::now());
-        if (stopped_) break;
-      } else {
-        pause({});
-      }
+    for (;;) {
+      auto due = options_.rate > 0 ? due_at(sent) : weft::now();
+      if (due >= end || weft::now() >= end) break;
+      if (!weft::this_task::sleep_until(stop_, due)) break;
       send_one(due);
       ++sent;
     }
     if (options_.rate == 0) return 0;
-    auto ended = std::min(end, steady_clock::now());
+    auto ended = std::min(end, weft::now());
     uint64_t unsent = 0;
     while (due_at(sent + unsent) < ended) ++unsent;
     return unsent;
@@ -72,10 +66,12 @@ class worker {
  private:
   void send_one(steady_clock::time_point due) {
     auto kind = static_cast<request_kind>(kinds_(random_));
-    response r = client_.exchange(make(kind), steady_clock::now() + options_.timeout);
-    out_.record(index_, kind, r, steady_clock::now() - due);
+    response r = client_.exchange(make(kind), weft::now() + options_.timeout);
+    out_.record(index_, kind, r, weft::now() - due);
     // A service that refuses connections would otherwise be asked as fast as the processor allows.
-    if (r.how == outcome::broken) pause(std::chrono::milliseconds(100));
+    if (r.how == outcome::broken) {
+      static_cast<void>(weft::this_task::sleep_for(stop_, std::chrono::milliseconds(100)));
+    }
   }
 
   std::string make(request_kind kind) {
@@ -87,20 +83,14 @@ class worker {
     return get_request(options_, (kind == request_kind::stats ? "/links/" : "/") + code);
   }
 
-  // Waits for d (not at all if it is negative) and notices a stop.
-  void pause(std::chrono::nanoseconds d) {
-    weft::select(weft::on_recv(stop_, [&] { stopped_ = true; }), weft::on_timeout(d));
-  }
-
   const options& options_;
   const std::vector<std::string>& codes_;
-  const weft::recv_chan<char>& stop_;
+  const weft::context& stop_;
   results& out_;
   const unsigned index_;
   http_client client_;
   std::mt19937_64 random_;
   std::discrete_distribution<int> kinds_{options_.weights.begin(), options_.weights.end()};
-  bool stopped_ = false;
 };
 
 }  // namespace
@@ -108,35 +98,30 @@ class worker {
 std::vector<std::string> prepare_links(const options& o) {
   std::vector<std::string> codes(o.links);
   std::atomic<unsigned> next{0};
-  weft::mutex mutex;
-  std::string failure;  // guarded by mutex
-  weft::wait_group creators;
+  weft::task_group creators;
   for (unsigned i = 0; i < std::min(o.connections, o.links); ++i) {
-    creators.go([&] {
+    creators.go([&](const weft::context& ctx) {
       http_client client(o.target);
-      for (unsigned n = next++; n < o.links; n = next++) {
-        response r = client.exchange(create_request(o, n), steady_clock::now() + o.timeout);
+      for (unsigned n = next++; n < o.links && !ctx.err(); n = next++) {
+        response r = client.exchange(create_request(o, n), weft::now() + o.timeout);
         size_t slash = r.location.rfind('/');
-        if (r.how == outcome::answered && r.status == 201 && slash != std::string::npos) {
-          codes[n] = r.location.substr(slash + 1);
-          continue;
+        if (r.how != outcome::answered || r.status != 201 || slash == std::string::npos) {
+          // The others end before their next link.
+          throw preparation_error(
+              "cannot create links at " + o.target + ": " +
+              (r.how == outcome::answered ? "status " + std::to_string(r.status) : r.explanation));
         }
-        std::lock_guard held(mutex);
-        failure = r.how == outcome::answered ? "status " + std::to_string(r.status) : r.explanation;
-        next = o.links;
+        codes[n] = r.location.substr(slash + 1);
       }
     });
   }
   creators.wait();
-  if (!failure.empty()) {
-    throw preparation_error("cannot create links at " + o.target + ": " + failure);
-  }
   return codes;
 }
 
 run_summary run_workers(const options& o, const std::vector<std::string>& codes,
-                        const weft::recv_chan<char>& stop, results& out) {
-  auto start = steady_clock::now();
+                        const weft::context& stop, results& out) {
+  auto start = weft::now();
   auto end = o.duration.count() == 0 ? steady_clock::time_point::max() : start + o.duration;
   std::atomic<uint64_t> unsent{0};
   weft::wait_group workers;
@@ -147,7 +132,7 @@ run_summary run_workers(const options& o, const std::vector<std::string>& codes,
     });
   }
   workers.wait();
-  return {steady_clock::now() - start, unsent};
+  return {weft::now() - start, unsent};
 }
 
 }  // namespace load

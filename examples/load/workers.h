@@ -1,6 +1,6 @@
 #pragma once
 // The tasks that send requests.
-#include <weft/chan.h>
+#include <weft/context.h>
 
 #include <cstdint>
 #include <stdexcept>
@@ -28,14 +28,14 @@ struct run_summary {
       0;  // due within the time, but all connections were busy (with options.rate only)
 };
 
-// Sends requests until options.duration is over or `stop` is closed; returns when the last answer
-// is in.
+// Sends requests until options.duration is over or `stop` is cancelled; returns when the last
+// answer is in.
 //
 // Without a rate each connection sends its next request when the last one is answered (closed
 // loop). With a rate each connection has a timetable, and a latency runs from the moment the
 // request was due, not from when it could be sent: a service that stalls for a second is charged
 // with every request that would have come in that second, instead of one (coordinated omission).
 run_summary run_workers(const options& o, const std::vector<std::string>& codes,
-                        const weft::recv_chan<char>& stop, results& out);
+                        const weft::context& stop, results& out);
 
 }  // namespace load

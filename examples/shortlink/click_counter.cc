@@ -1,17 +1,14 @@
 #include "examples/shortlink/click_counter.h"
 
-#include <weft/select.h>
+#include <weft/time.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <optional>
 #include <unordered_map>
 #include <utility>
 
 namespace shortlink {
-
-using std::chrono::steady_clock;
 
 click_counter::click_counter(store& db, click_feed& feed) : db_(db), feed_(feed) {
   collector_ = weft::spawn({.name = "click collector"}, [this] { collect(); });
@@ -34,7 +31,8 @@ void click_counter::stop() {
 void click_counter::collect() {
   std::unordered_map<int64_t, click_sum> sums;
   size_t collected = 0;
-  steady_clock::time_point due = steady_clock::time_point::max();
+  constexpr auto never = std::chrono::steady_clock::time_point::max();
+  auto due = never;
 
   auto pass_on = [&] {
     if (collected == 0) return;
@@ -44,7 +42,7 @@ void click_counter::collect() {
     batches_.send(std::move(next));
     sums.clear();
     collected = 0;
-    due = steady_clock::time_point::max();
+    due = never;
   };
   auto add = [&](const click& c) {
     feed_.publish(c);
@@ -52,27 +50,19 @@ void click_counter::collect() {
     sum.link_id = c.link_id;
     sum.clicks += 1;
     sum.last_ms = std::max(sum.last_ms, c.time_ms);
-    if (++collected == 1) due = steady_clock::now() + batch_age;
+    if (++collected == 1) due = weft::now() + batch_age;
     if (collected == batch_size) pass_on();
   };
 
-  bool open = true;
-  while (open) {
-    auto take = weft::on_recv(clicks_, [&](std::optional<click> c) {
-      if (c) {
-        add(*c);
-      } else {
-        open = false;
-      }
-    });
-    // A click stream without a pause must not starve the age limit, so the due time is looked at
-    // first.
-    auto left =
-        due == steady_clock::time_point::max() ? std::chrono::hours(1) : due - steady_clock::now();
-    if (left <= left.zero()) {
-      pass_on();
-    } else {
-      weft::select(std::move(take), weft::on_timeout(left));
+  for (;;) {
+    // First, because a click stream without a pause, which never times out, must not starve the age
+    // limit.
+    if (weft::now() >= due) pass_on();
+    weft::result<click> next = clicks_.recv_until(due);
+    if (next) {
+      add(*next);
+    } else if (next.error() == weft::errc::channel_closed) {
+      break;
     }
   }
   pass_on();

@@ -45,14 +45,14 @@ options parse_options(int argc, char** argv) {
   return o;
 }
 
-int serve(const options& o, const weft::recv_chan<char>& stop) {
+int serve(const options& o, const weft::context& stop) {
   weft::net::tcp_listener listener = weft::net::listen("tcp", o.listen);
   std::string address = listener.local_address().to_string();
   if (!o.debug.empty()) {
     std::printf("debug server on http://%s/debug/pprof/\n", weft::debug::serve(o.debug).c_str());
   }
 
-  shortlink::service service(o.service);
+  shortlink::service service(o.service, stop);
   weft::http::mux mux;
   service.add_routes(mux);
   bool orderly = true;
@@ -65,10 +65,9 @@ int serve(const options& o, const weft::recv_chan<char>& stop) {
     std::printf("listening on http://%s/\n", address.c_str());
     std::fflush(stdout);
 
-    stop.recv();
+    stop.done().recv();
     std::printf("stopping\n");
-    service.stop_waiting();
-    orderly = server.shutdown(std::chrono::steady_clock::now() + std::chrono::seconds(10));
+    orderly = server.shutdown(weft::now() + std::chrono::seconds(10));
     serving.join();
     // The server's destructor waits for handlers that were cut off: nobody counts clicks after it.
   }
@@ -85,7 +84,7 @@ int main(int argc, char** argv) {
     example::stop_signal stop;
     return weft::run([&]() -> int {
       try {
-        return serve(o, stop.requested());
+        return serve(o, stop.context());
       } catch (const std::exception& error) {
         std::fprintf(stderr, "shortlink: %s\n", error.what());
         return 1;

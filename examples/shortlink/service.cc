@@ -18,7 +18,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 constexpr seconds longest_watch{300};
 constexpr int64_t most_watchers = 10'000;
@@ -71,8 +70,9 @@ bool prefers_html(const weft::http::request& r) {
 
 }  // namespace
 
-service::service(const service_options& options)
+service::service(const service_options& options, weft::context stopping)
     : base_url_(options.base_url),
+      stopping_(std::move(stopping)),
       store_(options.database),
       cache_(options.cache_capacity),
       clicks_(store_, feed_) {}
@@ -92,8 +92,6 @@ void service::add_routes(weft::http::mux& mux) {
   add("GET /stats", &service::show_stats);
   add("GET /healthz", &service::health);
 }
-
-void service::stop_waiting() { stopping_.close(); }
 
 void service::finish() { clicks_.stop(); }
 
@@ -168,17 +166,12 @@ void service::watch_link(response_writer& w, request& r) {
   }
 
   click_feed::watcher watcher(feed_, found.id);
-  auto deadline = steady_clock::now() + seconds(wanted);
   std::optional<click> seen;
-  bool stopping = false;
-  while (!seen && !stopping && steady_clock::now() < deadline && !r.disconnected()) {
-    // A look at the connection every ten seconds, so that the watchers of clients long gone go away
-    // too.
-    auto wait = std::min<steady_clock::duration>(deadline - steady_clock::now(), seconds(10));
-    weft::select(weft::on_recv(watcher.next(), [&](std::optional<click> c) { seen = c; }),
-                 weft::on_recv(stopping_, [&] { stopping = true; }), weft::on_timeout(wait));
-  }
-  if (stopping) throw http_error(503, "the service is stopping");
+  // Under the request's context, so that the watcher of a client that has gone goes away too.
+  weft::context in_time = weft::with_timeout(r.context(), seconds(wanted)).first;
+  weft::select(weft::on_recv(watcher.next(), [&](std::optional<click> c) { seen = c; }),
+               weft::on_done(in_time), weft::on_done(stopping_));
+  if (!seen && stopping_.err()) throw http_error(503, "the service is stopping");
   if (!seen) {
     w.status(204);
     return;
@@ -208,7 +201,7 @@ void service::show_stats(response_writer& w, request&) {
   auto cache = cache_.stats();
   weft::http::server_stats server;
   if (server_ != nullptr) server = server_->stats();
-  auto up = std::chrono::duration_cast<seconds>(steady_clock::now() - started_);
+  auto up = std::chrono::duration_cast<seconds>(weft::now() - started_);
   reply_json(w, 200,
              {{"uptime_seconds", up.count()},
               {"tasks", weft::num_tasks()},

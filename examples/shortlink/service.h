@@ -1,8 +1,9 @@
 #pragma once
 // service: the endpoints, and what they share.
-#include <weft/chan.h>
+#include <weft/context.h>
 #include <weft/http/mux.h>
 #include <weft/http/server.h>
+#include <weft/time.h>
 
 #include <chrono>
 #include <string>
@@ -23,8 +24,9 @@ struct service_options {
 
 class service {
  public:
-  // Opens the database; throws sqlite_error.
-  explicit service(const service_options& options);
+  // Opens the database; throws sqlite_error. When `stopping` is cancelled, watch requests end, so
+  // that the server can finish those in flight.
+  service(const service_options& options, weft::context stopping);
 
   // Registers every endpoint.
   void add_routes(weft::http::mux& mux);
@@ -33,8 +35,6 @@ class service {
   // requests.
   void report_connections_of(const weft::http::server& s) { server_ = &s; }
 
-  // Ends the waiting of watch requests, so that the server can finish those in flight.
-  void stop_waiting();
   // After the last request: stores the clicks under way.
   void finish();
 
@@ -55,14 +55,14 @@ class service {
   link require_link(request& r);
 
   const std::string base_url_;
-  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  const weft::context stopping_;
+  const std::chrono::steady_clock::time_point started_ = weft::now();
   store store_;
   link_cache cache_;
   click_feed feed_;
   click_counter clicks_;
   timing timing_;
   const weft::http::server* server_ = nullptr;
-  weft::chan<char> stopping_{0};  // closed by stop_waiting()
 };
 
 }  // namespace shortlink
