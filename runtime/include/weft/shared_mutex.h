@@ -69,7 +69,9 @@ class shared_mutex {
   void unlock_last_shared();
   void admit_readers(detail::waiter_list& woken) noexcept;
 
-  mutex writers_;            // held by the writer that holds the lock or is next
+  // Held by the writer that holds the lock or is next. First, as lock_owner.h asks for.
+  mutex writers_;
+
   detail::small_lock lock_;  // guards the rest
   detail::waiter_list waiting_readers_;
   detail::waiter_list waiting_writer_;  // at most one: the others wait for writers_
