@@ -10,7 +10,7 @@
 // A lock names its owner by a page of the owner's stack (lock_owner.h), looked up among the stacks
 // of the tasks that wait: an owner that executes cannot be part of a cycle.
 #include <weft/deadlock.h>
-#include <weft/mutex.h>
+#include <weft/shared_mutex.h>
 
 #include <algorithm>
 #include <unordered_map>
@@ -74,6 +74,9 @@ bool read_node(sched::task& t, node& n, char* name, size_t name_size) {
   // As far as an owner's address tells: whole pages, and not their highest bits.
   n.stack_lo &= detail::lock_owner::address_bits & ~(detail::lock_owner::page_size - 1);
   n.stack_hi &= detail::lock_owner::address_bits;
+  if (n.reason == wait_reason::rwmutex_lock && n.owner >= n.stack_lo && n.owner < n.stack_hi &&
+      detail::writer_waits_for_readers(*static_cast<const shared_mutex*>(n.object)))
+    n.owner = 0;
   size_t length = 0;
   if (t.name != nullptr) {
     while (length + 1 < name_size && t.name[length] != 0) {

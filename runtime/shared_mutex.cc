@@ -27,6 +27,10 @@ namespace weft {
 using detail::wait_limit;
 using sched::wait_reason;
 
+bool detail::writer_waits_for_readers(const shared_mutex& m) noexcept {
+  return m.writer_state() == shared_mutex::writer::waiting;
+}
+
 void shared_mutex::admit_readers(detail::waiter_list& woken) noexcept {
   while (detail::waiter* w = detail::pop_claimable(waiting_readers_)) {
     ++readers_;
@@ -39,7 +43,7 @@ void shared_mutex::lock_shared_slow() { lock_shared_within({}); }
 bool shared_mutex::lock_shared_within(const wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
-  if (writer_ == writer::none) {
+  if (writer_state() == writer::none) {
     ++readers_;
     lock_.unlock();
     return true;
@@ -74,9 +78,9 @@ void shared_mutex::unlock_last_shared() {
     held = readers_ > 0;
     if (held) --readers_;
     detail::waiter* w = nullptr;
-    if (held && readers_ == 0 && writer_ == writer::waiting) {
+    if (held && readers_ == 0 && writer_state() == writer::waiting) {
       w = detail::pop_claimable(waiting_writer_);
-      if (w != nullptr) writer_ = writer::holding;
+      if (w != nullptr) set_writer(writer::holding);
     }
     lock_.unlock();
     if (w != nullptr) sched::ready(w->task);
@@ -99,17 +103,17 @@ bool shared_mutex::wait_for_readers(const wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (readers_ == 0) {
-    writer_ = writer::holding;
+    set_writer(writer::holding);
     lock_.unlock();
     return true;
   }
-  writer_ = writer::waiting;
+  set_writer(writer::waiting);
   detail::waiter w;
   w.task = sched::current_task();
   waiting_writer_.push_back(&w);
   if (detail::wait_until(w, limit, wait_reason::rwmutex_lock, this, lock_)) return true;
   if (w.queued) waiting_writer_.erase(&w);
-  writer_ = writer::none;
+  set_writer(writer::none);
   detail::waiter_list woken;
   admit_readers(woken);
   lock_.unlock();
@@ -121,7 +125,7 @@ bool shared_mutex::try_lock() noexcept {
   if (!writers_.try_lock()) return false;
   lock_.lock();
   const bool open = readers_ == 0;
-  if (open) writer_ = writer::holding;
+  if (open) set_writer(writer::holding);
   lock_.unlock();
   if (!open) writers_.unlock();
   return open;
@@ -145,10 +149,10 @@ void shared_mutex::unlock() {
   {
     sched::critical in_runtime;
     lock_.lock();
-    held = writer_ == writer::holding;
+    held = writer_state() == writer::holding;
     detail::waiter_list woken;
     if (held) {
-      writer_ = writer::none;
+      set_writer(writer::none);
       admit_readers(woken);
     }
     lock_.unlock();

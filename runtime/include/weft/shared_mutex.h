@@ -6,10 +6,17 @@
 //   std::unique_lock writing(m);
 #include <weft/mutex.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 
 namespace weft {
+class shared_mutex;
+
+namespace detail {
+// Whoever owns it does not hold it yet.
+bool writer_waits_for_readers(const shared_mutex& m) noexcept;
+}  // namespace detail
 
 // A writer that waits keeps new readers out, and when a writer unlocks, the readers that wait then
 // go before the next writer: neither side can starve the other. Hence a task must not lock it for
@@ -42,7 +49,7 @@ class shared_mutex {
   // False if a writer holds it or waits.
   bool try_lock_shared() noexcept {
     lock_.lock();
-    const bool open = writer_ == writer::none;
+    const bool open = writer_state() == writer::none;
     if (open) ++readers_;
     lock_.unlock();
     return open;
@@ -53,15 +60,19 @@ class shared_mutex {
   // When no reader holds it the process ends: "fatal error: sync: RUnlock of unlocked RWMutex".
   void unlock_shared() {
     lock_.lock();
-    const bool easy = readers_ > 1 || (readers_ == 1 && writer_ != writer::waiting);
+    const bool easy = readers_ > 1 || (readers_ == 1 && writer_state() != writer::waiting);
     if (easy) --readers_;
     lock_.unlock();
     if (!easy) unlock_last_shared();
   }
 
  private:
+  friend bool detail::writer_waits_for_readers(const shared_mutex& m) noexcept;
+
   enum class writer : uint8_t { none, waiting, holding };
 
+  writer writer_state() const noexcept { return writer_.load(std::memory_order_relaxed); }
+  void set_writer(writer w) noexcept { writer_.store(w, std::memory_order_relaxed); }
   void lock_shared_slow();
   bool lock_shared_within(const detail::wait_limit& limit) noexcept;
   bool lock_within(const detail::wait_limit& limit);
@@ -77,8 +88,8 @@ class shared_mutex {
   detail::waiter_list waiting_writer_;  // at most one: the others wait for writers_
   // Not in one word with lock_: compilers read neighbours together, which the thread sanitizer
   // takes for a race.
-  uint32_t readers_ = 0;  // that hold it
-  writer writer_ = writer::none;
+  uint32_t readers_ = 0;                      // that hold it
+  std::atomic<writer> writer_{writer::none};  // read by find_deadlocks() without lock_
 };
 
 }  // namespace weft
