@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/spinlock.h"
+#include "runtime/lock_watch.h"
 #include "runtime/timed_wait.h"
 #include "scheduler/park.h"
 
@@ -74,6 +75,10 @@ void sleep_queue::release(bool handoff) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+std::atomic<const lock_watch*> g_lock_watch{nullptr};
+}
+
 namespace {
 constexpr int64_t starvation_threshold_ns = 1'000'000;
 
@@ -84,14 +89,43 @@ void spin_briefly() noexcept {
 
 bool mutex::try_lock() noexcept {
   uint64_t old = state_.load(std::memory_order_relaxed);
-  return (old & (locked_bit | starving_bit)) == 0 &&
-         state_.compare_exchange_strong(old, old | locked_bit | detail::lock_owner::self(),
-                                        std::memory_order_acquire);
+  if ((old & (locked_bit | starving_bit)) != 0 ||
+      !state_.compare_exchange_strong(old, old | locked_bit | detail::lock_owner::self(),
+                                      std::memory_order_acquire))
+    return false;
+  if (detail::must_take_long_way()) note_acquired();
+  return true;
 }
 
-void mutex::lock_slow() { lock_within({}); }
+void mutex::lock_slow() {
+  detail::schedule_point();
+  note_wanted();
+  lock_within({});
+}
+
+void mutex::note_wanted() noexcept {
+  const detail::lock_watch* watch = detail::watching_locks();
+  if (watch == nullptr) return;
+  if ((state_.fetch_or(watched_bit, std::memory_order_relaxed) & watched_bit) == 0)
+    watch->found(this);
+  watch->wanted(this);
+}
+
+void mutex::note_acquired() noexcept {
+  const detail::lock_watch* watch = detail::watching_locks();
+  if (watch == nullptr) return;
+  if ((state_.fetch_or(watched_bit, std::memory_order_relaxed) & watched_bit) == 0)
+    watch->found(this);
+  watch->acquired(this);
+}
 
 bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
+  if (!wait_within(limit, reason)) return false;
+  if (detail::must_take_long_way()) note_acquired();
+  return true;
+}
+
+bool mutex::wait_within(const detail::wait_limit& limit, uint8_t reason) {
   if (reason == 0) reason = static_cast<uint8_t>(wait_reason::mutex_lock);
   int64_t waiting_since = 0;
   bool starving = false;
@@ -188,6 +222,10 @@ bool mutex::lock(const context& ctx) {
 // left finds the count at 0 and stays (forget_waiter). So the mutex may be destroyed by whoever
 // comes last, like std::mutex.
 void mutex::unlock_slow(uint64_t old) {
+  if ((state_.load(std::memory_order_relaxed) & (watched_bit | locked_bit)) ==
+      (watched_bit | locked_bit)) {
+    if (const detail::lock_watch* watch = detail::watching_locks()) watch->released(this);
+  }
   bool starving;
   bool wake;
   uint64_t want;

@@ -18,6 +18,7 @@
 #include <weft/shared_mutex.h>
 
 #include "base/check.h"
+#include "runtime/lock_watch.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
@@ -38,9 +39,22 @@ void shared_mutex::admit_readers(detail::waiter_list& woken) noexcept {
   }
 }
 
-void shared_mutex::lock_shared_slow() { lock_shared_within({}); }
+void shared_mutex::lock_shared_slow() {
+  writers_.note_wanted();
+  lock_shared_within({});
+}
+
+void shared_mutex::note_shared_released() noexcept {
+  if (const detail::lock_watch* watch = detail::watching_locks()) watch->released(&writers_);
+}
 
 bool shared_mutex::lock_shared_within(const wait_limit& limit) noexcept {
+  if (!wait_shared_within(limit)) return false;
+  if (detail::must_take_long_way()) writers_.note_acquired();
+  return true;
+}
+
+bool shared_mutex::wait_shared_within(const wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (writer_state() == writer::none) {
@@ -88,7 +102,10 @@ void shared_mutex::unlock_last_shared() {
   if (!held) base::fatal("sync: RUnlock of unlocked RWMutex");
 }
 
-void shared_mutex::lock() { lock_within({}); }
+void shared_mutex::lock() {
+  if (detail::must_take_long_way()) writers_.note_wanted();
+  lock_within({});
+}
 
 bool shared_mutex::lock_within(const wait_limit& limit) {
   if (!writers_.try_lock() &&

@@ -55,9 +55,9 @@ class mutex {
   mutex(const mutex&) = delete;
 
   void lock() {
-    detail::schedule_point();
     uint64_t unlocked = 0;
-    if (!state_.compare_exchange_strong(unlocked, locked_bit | detail::lock_owner::self(),
+    if (detail::must_take_long_way() ||
+        !state_.compare_exchange_strong(unlocked, locked_bit | detail::lock_owner::self(),
                                         std::memory_order_acquire))
       lock_slow();
   }
@@ -93,6 +93,9 @@ class mutex {
   static constexpr uint64_t waiters_of(uint64_t word) { return (word & waiter_bits) / waiter_one; }
 
   void lock_slow();
+  void note_wanted() noexcept;
+  void note_acquired() noexcept;
+  bool wait_within(const detail::wait_limit& limit, uint8_t reason);
   // `reason` is what a dump shows; 0 for "sync.Mutex.Lock".
   bool lock_within(const detail::wait_limit& limit, uint8_t reason = 0);
   static bool forget_waiter(void* self) noexcept;

@@ -44,21 +44,20 @@ class shared_mutex {
   void unlock();
 
   void lock_shared() {
-    if (!try_lock_shared()) lock_shared_slow();
+    if (detail::must_take_long_way() || !enter_shared()) lock_shared_slow();
   }
   // False if a writer holds it or waits.
   bool try_lock_shared() noexcept {
-    lock_.lock();
-    const bool open = writer_state() == writer::none;
-    if (open) ++readers_;
-    lock_.unlock();
-    return open;
+    if (!enter_shared()) return false;
+    if (detail::must_take_long_way()) writers_.note_acquired();
+    return true;
   }
   bool try_lock_shared_for(std::chrono::nanoseconds d);
   bool try_lock_shared_until(std::chrono::steady_clock::time_point t);
   [[nodiscard]] bool lock_shared(const context& ctx);
   // When no reader holds it the process ends: "fatal error: sync: RUnlock of unlocked RWMutex".
   void unlock_shared() {
+    if (detail::must_take_long_way()) note_shared_released();
     lock_.lock();
     const bool easy = readers_ > 1 || (readers_ == 1 && writer_state() != writer::waiting);
     if (easy) --readers_;
@@ -73,7 +72,16 @@ class shared_mutex {
 
   writer writer_state() const noexcept { return writer_.load(std::memory_order_relaxed); }
   void set_writer(writer w) noexcept { writer_.store(w, std::memory_order_relaxed); }
+  bool enter_shared() noexcept {
+    lock_.lock();
+    const bool open = writer_state() == writer::none;
+    if (open) ++readers_;
+    lock_.unlock();
+    return open;
+  }
   void lock_shared_slow();
+  void note_shared_released() noexcept;
+  bool wait_shared_within(const detail::wait_limit& limit) noexcept;
   bool lock_shared_within(const detail::wait_limit& limit) noexcept;
   bool lock_within(const detail::wait_limit& limit);
   bool wait_for_readers(const detail::wait_limit& limit) noexcept;
