@@ -30,6 +30,7 @@ void run_skynet(const config& c);
 void run_chan_buffered(const config& c);
 void run_select4(const config& c);
 void run_mutex_uncontended(const config& c);
+void run_rwmutex_read(const config& c);
 void run_mutex8(const config& c);
 void run_idle(const config& c);
 void run_burst(const config& c);

@@ -46,6 +46,7 @@ constexpr row rows[] = {
     {"chan_buffered", 4'000'000, run_chan_buffered},
     {"select4", 1'000'000, run_select4},
     {"mutex_uncontended", 20'000'000, run_mutex_uncontended},
+    {"rwmutex_read", 20'000'000, run_rwmutex_read},
     {"mutex8", 4'000'000, run_mutex8},
     {"idle", 100'000, run_idle},
     {"burst", 100'000, run_burst},

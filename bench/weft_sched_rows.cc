@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 
 #include "bench/common/process.h"
 #include "bench/rows.h"
@@ -154,6 +155,17 @@ void run_mutex_uncontended(const config& c) {
   const auto start = monotonic_ns();
   for (long i = 0; i < c.n; ++i) {
     const std::lock_guard lock(mutex);
+    ++counter;
+  }
+  print_ns_per_op(c, start, counter);
+}
+
+void run_rwmutex_read(const config& c) {
+  weft::shared_mutex mutex;
+  long counter = 0;
+  const auto start = monotonic_ns();
+  for (long i = 0; i < c.n; ++i) {
+    const std::shared_lock lock(mutex);
     ++counter;
   }
   print_ns_per_op(c, start, counter);

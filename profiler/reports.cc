@@ -83,6 +83,17 @@ void dump_task(int fd, sched::task& t, uint64_t id) {
   to_fd(fd)("\n");
 }
 
+void* keep_stack() { return new task_snapshot(capture_self()); }
+
+void write_kept(int fd, const void* kept) {
+  task_dump_writer writer(to_fd(fd));
+  writer.add(*static_cast<const task_snapshot*>(kept));
+  writer.finish();
+  to_fd(fd)("\n");
+}
+
+void drop_kept(void* kept) { delete static_cast<task_snapshot*>(kept); }
+
 int g_quit_pipe[2] = {-1, -1};
 
 void on_quit(int) {
@@ -137,11 +148,13 @@ void install_quit_handler() {
 }  // namespace
 
 void install_reports() {
-  sched::set_report_port({dump_all, dump_current, dump_task});
+  sched::set_report_port({dump_all, dump_current, dump_task, keep_stack, write_kept, drop_kept});
   install_quit_handler();
   // The first unwind builds a table for a tenth of a second or more; a detector's report would come
   // too late to show what its task is doing.
-  if (!base::debug_switch("longrun").empty()) unwind_refresh();
+  for (const char* detector : {"longrun", "chandead", "lockorder", "lockpark"}) {
+    if (!base::debug_switch(detector).empty()) unwind_refresh();
+  }
 }
 
 void profile_from_environment() {

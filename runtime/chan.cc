@@ -194,7 +194,8 @@ chan_core::wait_outcome chan_core::wait_locked(waiter& me, waiter_list& list,
                                                wait_reason reason) noexcept {
   me.task = sched::current_task();
   if (!nil_) list.push_back(&me);
-  if (wait_until(me, limit, reason, this, lock_))
+  // A wait on the nil channel that will end names no channel, for chandead.
+  if (wait_until(me, limit, reason, nil_ && !limit.none() ? nullptr : this, lock_))
     return me.success ? wait_outcome::done : wait_outcome::closed;
   if (me.queued) list.erase(&me);
   lock_.unlock();

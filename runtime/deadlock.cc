@@ -7,10 +7,10 @@
 // same start: then all of them existed between the two readings, at one instant, and waits that
 // form a cycle last for ever.
 //
-// A lock names its owner by an address on the owner's stack (lock_owner.h), looked up among the
-// stacks of the tasks that wait: an owner that executes cannot be part of a cycle.
+// A lock names its owner by a page of the owner's stack (lock_owner.h), looked up among the stacks
+// of the tasks that wait: an owner that executes cannot be part of a cycle.
 #include <weft/deadlock.h>
-#include <weft/detail/lock_owner.h>
+#include <weft/shared_mutex.h>
 
 #include <algorithm>
 #include <unordered_map>
@@ -18,6 +18,11 @@
 #include "scheduler/park.h"
 
 namespace weft {
+
+uintptr_t detail::owner_page(const mutex& m) noexcept {
+  return lock_owner::page(m.state_.load(std::memory_order_relaxed));
+}
+
 namespace {
 
 using sched::wait_reason;
@@ -27,7 +32,7 @@ struct node {
   std::string name;
   wait_reason reason = wait_reason::none;
   const void* object = nullptr;
-  uintptr_t owner = 0;              // locks: an address on the owner's stack
+  uintptr_t owner = 0;              // locks: a page of the owner's stack (lock_owner.h)
   const void* completes = nullptr;  // what others wait on until this task's body has ended
   uintptr_t stack_lo = 0, stack_hi = 0;
   int64_t since_ns = 0;
@@ -53,8 +58,7 @@ bool read_node(sched::task& t, node& n, char* name, size_t name_size) {
   n.reason = waits ? sched::reason_of(word) : wait_reason::none;
   n.object = waits ? t.waits_on : nullptr;
   // The lock outlives the wait, and the claim keeps the waiter from ending it.
-  n.owner = is_lock(n.reason) ? static_cast<const detail::lock_owner*>(n.object)->stack_address()
-                              : uintptr_t{0};
+  n.owner = is_lock(n.reason) ? detail::owner_page(*static_cast<const mutex*>(n.object)) : 0;
   const void* body = sched::body_of(t);
   n.completes = body != nullptr && t.body->completes != nullptr ? t.body->completes(body) : nullptr;
   n.since_ns = t.since_ns.load(std::memory_order_relaxed);
@@ -66,6 +70,12 @@ bool read_node(sched::task& t, node& n, char* name, size_t name_size) {
     n.stack_lo = reinterpret_cast<uintptr_t>(t.stk->lo);
     n.stack_hi = reinterpret_cast<uintptr_t>(t.stk->hi);
   }
+  // As far as an owner's address tells: whole pages, and not their highest bits.
+  n.stack_lo &= detail::lock_owner::address_bits & ~(detail::lock_owner::page_size - 1);
+  n.stack_hi &= detail::lock_owner::address_bits;
+  if (n.reason == wait_reason::rwmutex_lock && n.owner >= n.stack_lo && n.owner < n.stack_hi &&
+      detail::writer_waits_for_readers(*static_cast<const shared_mutex*>(n.object)))
+    n.owner = 0;
   size_t length = 0;
   if (t.name != nullptr) {
     while (length + 1 < name_size && t.name[length] != 0) {

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/spinlock.h"
+#include "runtime/lock_watch.h"
 #include "runtime/timed_wait.h"
 #include "scheduler/park.h"
 
@@ -74,6 +75,10 @@ void sleep_queue::release(bool handoff) noexcept {
 
 }  // namespace detail
 
+namespace detail {
+std::atomic<const lock_watch*> g_lock_watch{nullptr};
+}
+
 namespace {
 constexpr int64_t starvation_threshold_ns = 1'000'000;
 
@@ -83,28 +88,55 @@ void spin_briefly() noexcept {
 }  // namespace
 
 bool mutex::try_lock() noexcept {
-  int32_t old = state_.load(std::memory_order_relaxed);
+  uint64_t old = state_.load(std::memory_order_relaxed);
   if ((old & (locked_bit | starving_bit)) != 0 ||
-      !state_.compare_exchange_strong(old, old | locked_bit, std::memory_order_acquire))
+      !state_.compare_exchange_strong(old, old | locked_bit | detail::lock_owner::self(),
+                                      std::memory_order_acquire))
     return false;
-  owner_.taken();
+  if (detail::must_take_long_way()) note_acquired();
   return true;
 }
 
-void mutex::lock_slow() { lock_within({}); }
+void mutex::lock_slow() {
+  detail::schedule_point();
+  note_wanted();
+  lock_within({});
+}
+
+void mutex::note_wanted() noexcept {
+  const detail::lock_watch* watch = detail::watching_locks();
+  if (watch == nullptr) return;
+  if ((state_.fetch_or(watched_bit, std::memory_order_relaxed) & watched_bit) == 0)
+    watch->found(this);
+  watch->wanted(this);
+}
+
+void mutex::note_acquired() noexcept {
+  const detail::lock_watch* watch = detail::watching_locks();
+  if (watch == nullptr) return;
+  if ((state_.fetch_or(watched_bit, std::memory_order_relaxed) & watched_bit) == 0)
+    watch->found(this);
+  watch->acquired(this);
+}
 
 bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
+  if (!wait_within(limit, reason)) return false;
+  if (detail::must_take_long_way()) note_acquired();
+  return true;
+}
+
+bool mutex::wait_within(const detail::wait_limit& limit, uint8_t reason) {
   if (reason == 0) reason = static_cast<uint8_t>(wait_reason::mutex_lock);
   int64_t waiting_since = 0;
   bool starving = false;
   bool woken = false;
   bool expired = false;
   int round = 0;
-  int32_t old = state_.load(std::memory_order_relaxed);
+  uint64_t old = state_.load(std::memory_order_relaxed);
   for (;;) {
     if ((old & (locked_bit | starving_bit)) == locked_bit && sched::can_spin(round)) {
       // Tell unlock that somebody is about to take it, so that it wakes nobody.
-      if (!woken && (old & woken_bit) == 0 && old / waiter_one != 0 &&
+      if (!woken && (old & woken_bit) == 0 && (old & waiter_bits) != 0 &&
           state_.compare_exchange_weak(old, old | woken_bit))
         woken = true;
       spin_briefly();
@@ -112,17 +144,22 @@ bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
       old = state_.load(std::memory_order_relaxed);
       continue;
     }
-    int32_t want = old;
-    if (expired && (old & (locked_bit | starving_bit)) != 0) {
+    const bool free = (old & (locked_bit | starving_bit)) == 0;
+    uint64_t want = woken ? old & ~woken_bit : old;
+    if (expired && !free) {
       if (!state_.compare_exchange_weak(old, old & ~woken_bit, std::memory_order_acq_rel)) continue;
       return false;
     }
-    if ((old & starving_bit) == 0) want |= locked_bit;
-    if ((old & (locked_bit | starving_bit)) != 0) want += waiter_one;
+    if (free) {
+      want |= locked_bit | detail::lock_owner::self();
+    } else {
+      if ((old & waiter_bits) == waiter_bits)
+        base::fatal("sync: more than 33554430 tasks wait for one mutex");
+      want += waiter_one;
+    }
     if (starving && (old & locked_bit) != 0) want |= starving_bit;
-    if (woken) want &= ~woken_bit;
     if (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel)) continue;
-    if ((old & (locked_bit | starving_bit)) == 0) return true;
+    if (free) return true;
 
     bool again = waiting_since != 0;
     if (!again) waiting_since = base::now_ns();
@@ -136,8 +173,8 @@ bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
       // Handed over: the mutex is ours although it does not look locked, and we still count as
       // waiting. A loop, not an addition: the number of waiters shrinks when one of them gives up.
       do {
-        want = old + locked_bit - waiter_one;
-        if (!starving || old / waiter_one == 1) want -= starving_bit;
+        want = (old - waiter_one) | locked_bit | detail::lock_owner::self();
+        if (!starving || waiters_of(old) == 1) want &= ~starving_bit;
       } while (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel));
       return true;
     }
@@ -151,41 +188,32 @@ bool mutex::lock_within(const detail::wait_limit& limit, uint8_t reason) {
 // it must accept, late as it is, because nobody else will. Under the queue's lock, so that nobody
 // else gets that token. tests/model/mutex_model.cc explores the interleavings.
 bool mutex::forget_waiter(void* self) noexcept {
-  std::atomic<int32_t>& state = static_cast<mutex*>(self)->state_;
-  int32_t old = state.load(std::memory_order_relaxed);
+  std::atomic<uint64_t>& state = static_cast<mutex*>(self)->state_;
+  uint64_t old = state.load(std::memory_order_relaxed);
   for (;;) {
-    int32_t waiters = old / waiter_one;
+    const uint64_t waiters = waiters_of(old);
     if (waiters == 0 || (waiters == 1 && (old & (locked_bit | starving_bit)) == starving_bit))
       return false;
-    int32_t want = old - waiter_one;
+    uint64_t want = old - waiter_one;
     if (waiters == 1) want &= ~starving_bit;  // nobody is left to end it
     if (state.compare_exchange_weak(old, want, std::memory_order_acq_rel)) return true;
   }
 }
 
 bool mutex::try_lock_for(std::chrono::nanoseconds d) {
-  if (try_lock()) return true;
-  if (d.count() <= 0) return false;
-  if (!lock_within(sched::deadline_after(base::now_ns(), d.count()))) return false;
-  owner_.taken();
-  return true;
+  return try_lock() ||
+         (d.count() > 0 && lock_within(sched::deadline_after(base::now_ns(), d.count())));
 }
 
 bool mutex::try_lock_until(std::chrono::steady_clock::time_point t) {
   if (try_lock()) return true;
-  int64_t when = t.time_since_epoch().count();
-  if (when <= base::now_ns() || !lock_within(when)) return false;
-  owner_.taken();
-  return true;
+  const int64_t when = t.time_since_epoch().count();
+  return when > base::now_ns() && lock_within(when);
 }
 
 bool mutex::lock(const context& ctx) {
   const detail::wait_limit limit = detail::limit_of(ctx);
-  if (limit.cancelled()) return false;
-  if (try_lock()) return true;
-  if (!lock_within(limit)) return false;
-  owner_.taken();
-  return true;
+  return !limit.cancelled() && (try_lock() || lock_within(limit));
 }
 
 // Giving the mutex up and saying who is to be woken is one step, so that with nobody to wake it is
@@ -193,15 +221,19 @@ bool mutex::lock(const context& ctx) {
 // before release() has let go of the queue: one who gives up while only the token's receiver is
 // left finds the count at 0 and stays (forget_waiter). So the mutex may be destroyed by whoever
 // comes last, like std::mutex.
-void mutex::unlock_slow(int32_t old) {
+void mutex::unlock_slow(uint64_t old) {
+  if ((state_.load(std::memory_order_relaxed) & (watched_bit | locked_bit)) ==
+      (watched_bit | locked_bit)) {
+    if (const detail::lock_watch* watch = detail::watching_locks()) watch->released(this);
+  }
   bool starving;
   bool wake;
-  int32_t want;
+  uint64_t want;
   do {
     if ((old & locked_bit) == 0) base::fatal("sync: unlock of unlocked mutex");
     starving = (old & starving_bit) != 0;
-    wake = starving || (old / waiter_one != 0 && (old & woken_bit) == 0);
-    want = old - locked_bit;
+    wake = starving || ((old & waiter_bits) != 0 && (old & woken_bit) == 0);
+    want = old & ~(locked_bit | detail::lock_owner::bits);
     if (wake && !starving) want = (want - waiter_one) | woken_bit;
   } while (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel,
                                          std::memory_order_relaxed));

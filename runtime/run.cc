@@ -9,6 +9,7 @@
 #include "base/futex.h"
 #include "base/options.h"
 #include "runtime/label_node.h"
+#include "runtime/lock_watch.h"
 #include "runtime/panic.h"
 #include "runtime/run_world.h"
 #include "runtime/task_locals.h"
@@ -43,6 +44,7 @@ void start_process_once() {
       if (port.dump_all != nullptr) port.dump_all(STDERR_FILENO);
     });
     install_task_hooks();
+    start_lock_order();
     if (weft_wire_all != nullptr) weft_wire_all();
     sched::install_fault_handlers();
     sched::keep_linked(weft_debug_layout_runtime);

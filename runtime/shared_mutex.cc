@@ -18,6 +18,7 @@
 #include <weft/shared_mutex.h>
 
 #include "base/check.h"
+#include "runtime/lock_watch.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
@@ -27,6 +28,10 @@ namespace weft {
 using detail::wait_limit;
 using sched::wait_reason;
 
+bool detail::writer_waits_for_readers(const shared_mutex& m) noexcept {
+  return m.writer_state() == shared_mutex::writer::waiting;
+}
+
 void shared_mutex::admit_readers(detail::waiter_list& woken) noexcept {
   while (detail::waiter* w = detail::pop_claimable(waiting_readers_)) {
     ++readers_;
@@ -34,12 +39,25 @@ void shared_mutex::admit_readers(detail::waiter_list& woken) noexcept {
   }
 }
 
-void shared_mutex::lock_shared_slow() { lock_shared_within({}); }
+void shared_mutex::lock_shared_slow() {
+  writers_.note_wanted();
+  lock_shared_within({});
+}
+
+void shared_mutex::note_shared_released() noexcept {
+  if (const detail::lock_watch* watch = detail::watching_locks()) watch->released(&writers_);
+}
 
 bool shared_mutex::lock_shared_within(const wait_limit& limit) noexcept {
+  if (!wait_shared_within(limit)) return false;
+  if (detail::must_take_long_way()) writers_.note_acquired();
+  return true;
+}
+
+bool shared_mutex::wait_shared_within(const wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
-  if (writer_ == writer::none) {
+  if (writer_state() == writer::none) {
     ++readers_;
     lock_.unlock();
     return true;
@@ -74,9 +92,9 @@ void shared_mutex::unlock_last_shared() {
     held = readers_ > 0;
     if (held) --readers_;
     detail::waiter* w = nullptr;
-    if (held && readers_ == 0 && writer_ == writer::waiting) {
+    if (held && readers_ == 0 && writer_state() == writer::waiting) {
       w = detail::pop_claimable(waiting_writer_);
-      if (w != nullptr) writer_ = writer::holding;
+      if (w != nullptr) set_writer(writer::holding);
     }
     lock_.unlock();
     if (w != nullptr) sched::ready(w->task);
@@ -84,7 +102,10 @@ void shared_mutex::unlock_last_shared() {
   if (!held) base::fatal("sync: RUnlock of unlocked RWMutex");
 }
 
-void shared_mutex::lock() { lock_within({}); }
+void shared_mutex::lock() {
+  if (detail::must_take_long_way()) writers_.note_wanted();
+  lock_within({});
+}
 
 bool shared_mutex::lock_within(const wait_limit& limit) {
   if (!writers_.try_lock() &&
@@ -99,17 +120,17 @@ bool shared_mutex::wait_for_readers(const wait_limit& limit) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   if (readers_ == 0) {
-    writer_ = writer::holding;
+    set_writer(writer::holding);
     lock_.unlock();
     return true;
   }
-  writer_ = writer::waiting;
+  set_writer(writer::waiting);
   detail::waiter w;
   w.task = sched::current_task();
   waiting_writer_.push_back(&w);
   if (detail::wait_until(w, limit, wait_reason::rwmutex_lock, this, lock_)) return true;
   if (w.queued) waiting_writer_.erase(&w);
-  writer_ = writer::none;
+  set_writer(writer::none);
   detail::waiter_list woken;
   admit_readers(woken);
   lock_.unlock();
@@ -121,7 +142,7 @@ bool shared_mutex::try_lock() noexcept {
   if (!writers_.try_lock()) return false;
   lock_.lock();
   const bool open = readers_ == 0;
-  if (open) writer_ = writer::holding;
+  if (open) set_writer(writer::holding);
   lock_.unlock();
   if (!open) writers_.unlock();
   return open;
@@ -145,10 +166,10 @@ void shared_mutex::unlock() {
   {
     sched::critical in_runtime;
     lock_.lock();
-    held = writer_ == writer::holding;
+    held = writer_state() == writer::holding;
     detail::waiter_list woken;
     if (held) {
-      writer_ = writer::none;
+      set_writer(writer::none);
       admit_readers(woken);
     }
     lock_.unlock();

@@ -33,6 +33,12 @@
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 
+namespace weft::detail {
+namespace {
+bool g_no_short_ways = false;  // written before the first task
+}
+}  // namespace weft::detail
+
 namespace weft::sched {
 
 std::atomic<directed_world*> g_directed{nullptr};
@@ -218,7 +224,7 @@ void enter_directed(directed_world& w) noexcept {
 }
 
 void leave_directed() noexcept {
-  weft::detail::g_directed_world.store(false, std::memory_order_relaxed);
+  weft::detail::g_directed_world.store(weft::detail::g_no_short_ways, std::memory_order_relaxed);
   g_directed.store(nullptr, std::memory_order_release);
   base::g_fake_ns.store(0, std::memory_order_relaxed);
   base::now_refresh();
@@ -386,5 +392,10 @@ namespace weft::detail {
 std::atomic<bool> g_directed_world{false};
 
 void schedule_point_slow() noexcept { sched::critical in_runtime; }
+
+void never_take_short_ways() noexcept {
+  g_no_short_ways = true;
+  g_directed_world.store(true, std::memory_order_relaxed);
+}
 
 }  // namespace weft::detail

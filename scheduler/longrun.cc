@@ -117,6 +117,8 @@ uint64_t longrun_reports() noexcept { return g_reports.load(std::memory_order_ac
 void start_detectors() noexcept {
   const int64_t limit = base::debug_number("longrun", 1, 0);
   if (limit > 0) std::thread(observe, limit).detach();
+  start_chandead();
+  start_lockpark();
 }
 
 }  // namespace weft::sched

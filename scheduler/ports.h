@@ -63,6 +63,11 @@ struct report_port {
   // The stack of one task, which may be executing, if it still is the one with this id. Not part of
   // a dying process's report.
   void (*dump_task)(int fd, task& t, uint64_t id) = nullptr;
+  // The calling task's or thread's own stack, to be shown later. keep_stack allocates, and takes
+  // microseconds once it has been called; write_kept symbolizes.
+  void* (*keep_stack)() = nullptr;
+  void (*write_kept)(int fd, const void* kept) = nullptr;
+  void (*drop_kept)(void* kept) = nullptr;
 };
 void set_report_port(const report_port& port) noexcept;
 const report_port& current_report_port() noexcept;

@@ -30,6 +30,7 @@
 #include "base/check.h"
 #include "base/futex.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/lockpark.h"
 #include "scheduler/park.h"
 
 namespace weft::sched {
@@ -84,8 +85,9 @@ using op = after_switch::op;
 // Leaves the calling task; finish_switch() will do `what` with it. Returns when it runs again, with
 // the thread that it then runs on. The record is filled field by field: built as a whole and
 // copied, wide loads would wait for the narrow stores before them.
-thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*), void* arg,
-                    wait_reason reason) noexcept {
+[[gnu::always_inline]] inline thread* switch_unwatched(thread* th, task* me, op what,
+                                                       bool (*commit)(task*, void*), void* arg,
+                                                       wait_reason reason) noexcept {
   if (unguarded_stacks_exist()) [[unlikely]]
     check_unguarded(me->stk, __builtin_frame_address(0));
   after_switch& after = th->after;
@@ -110,6 +112,22 @@ thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*),
   th = switch_context(th, me->ctx, *to, what == op::exit);
   finish_switch(th);
   return th;
+}
+
+[[gnu::noinline]] thread* switch_watched(thread* th, task* me, op what,
+                                         bool (*commit)(task*, void*), void* arg,
+                                         wait_reason reason) noexcept {
+  const int held = lockpark_leave(*me, what != op::exit, reason);
+  th = switch_unwatched(th, me, what, commit, arg, reason);
+  lockpark_resume(held);
+  return th;
+}
+
+thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*), void* arg,
+                    wait_reason reason) noexcept {
+  if (g_lockpark.load(std::memory_order_acquire)) [[unlikely]]
+    return switch_watched(th, me, what, commit, arg, reason);
+  return switch_unwatched(th, me, what, commit, arg, reason);
 }
 
 int cached(const processor* p, stack_class cls) noexcept {

@@ -102,6 +102,7 @@ def _sched():
     yield row("select4", 1, 1_000_000, go(0.5))
     yield row("select4", 2, 1_000_000, go(0.5))
     yield row("mutex_uncontended", 1, 20_000_000, go(0.8))
+    yield row("rwmutex_read", 1, 20_000_000, go(0.8), sides=("weft", "go"))
     yield row("mutex8", 2, 4_000_000, go(0.8))
     for stack, bytes_per_task in (("compact", 4400), ("default", 8600)):
         yield SchedRow(f"idle {stack}", "idle", 1, "bytes_per_task", "B", 100_000,

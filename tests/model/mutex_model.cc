@@ -1,6 +1,8 @@
 // Model of weft::mutex (runtime/mutex.cc): up to three tasks lock, give up at their deadline, and
 // unlock.
 //
+// The word is that of the mutex: three flags, the number of waiters and who holds it.
+//
 // Every access to state_ and every section under the queue's lock is one step. A deadline may pass
 // at any moment of a timed wait; "has waited long enough to starve" is decided freely at every
 // wake-up.
@@ -9,7 +11,11 @@
 namespace weft::model {
 namespace {
 
-constexpr int locked = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8;
+constexpr int locked = 1, woken_bit = 2, starving_bit = 4, waiter_one = 8, owner_one = 32;
+constexpr int owner_bits = 3 * owner_one, waiter_bits = owner_one - waiter_one;
+
+constexpr int waiters_of(int word) { return (word & waiter_bits) / waiter_one; }
+constexpr int owned_by(int task) { return locked | (task + 1) * owner_one; }
 
 struct mutex_rules {
   int rounds[3] = {1, 1, 1};  // lock/unlock pairs per task
@@ -24,6 +30,7 @@ struct mutex_rules {
   bool blind_handover = false;  // the new owner adds a difference computed from an old state_
   bool starving_kept = false;   // a lock handed over to the last waiter leaves the starving bit set
   bool woken_kept = false;      // a woken waiter that queues again leaves the woken bit set
+  bool owner_kept = false;      // unlock leaves the owner's name behind when others wait
   bool two_steps = false;       // unlock gives the mutex up before it decides whom to wake
 };
 
@@ -75,6 +82,13 @@ class mutex_world {
       if (!k.at.ended() && !k.holding && !k.waiting) moving = true;
     }
     if (holders > 1) return "two tasks hold the mutex";
+    const int word = s.memory.words[0];
+    if (((word & locked) != 0) != ((word & owner_bits) != 0))
+      return "the owner is known while nobody holds the mutex, or unknown while somebody does";
+    for (int i = 0; i < threads; ++i) {
+      if (s.of[i].holding && (word & owner_bits) != (owned_by(i) & owner_bits))
+        return "the word names another owner";
+    }
     // Whoever locks it, or waits, must have gone before the mutex may be destroyed.
     for (int i = 0; i < threads; ++i) {
       bool protects = false;
@@ -140,7 +154,7 @@ class mutex_world {
     WEFT_STEP("lock: fast path");
     k.old = static_cast<uint8_t>(read(s));
     if (k.old == 0) {
-      s.memory.words[0] = locked;
+      s.memory.words[0] = static_cast<int8_t>(owned_by(me));
       k.result = 1;
       WEFT_RETURN;
     }
@@ -148,7 +162,7 @@ class mutex_world {
       WEFT_STEP("lock: compare and set state_");
       if ((k.old & (locked | starving_bit)) == locked && k.round < rules_.spins &&
           t.choose(2) == 1) {
-        if (!k.woken && (k.old & woken_bit) == 0 && k.old / waiter_one != 0 &&
+        if (!k.woken && (k.old & woken_bit) == 0 && waiters_of(k.old) != 0 &&
             s.memory.cas(me, 0, k.old, k.old | woken_bit))
           k.woken = 1;
         ++k.round;
@@ -164,7 +178,7 @@ class mutex_world {
         k.result = 0;
         WEFT_RETURN;
       }
-      if (!s.memory.cas(me, 0, k.old, wanted(k))) {
+      if (!s.memory.cas(me, 0, k.old, wanted(k, me))) {
         k.old = static_cast<uint8_t>(read(s));
         continue;
       }
@@ -186,7 +200,7 @@ class mutex_world {
           if (rules_.blind_handover || read(s) == k.old) break;
           k.old = static_cast<uint8_t>(read(s));
         }
-        s.memory.add(me, 0, delta(k));
+        s.memory.add(me, 0, delta(k, me));
         k.result = 1;
         WEFT_RETURN;
       }
@@ -196,24 +210,26 @@ class mutex_world {
     WEFT_END
   }
 
-  int wanted(const task& k) const {
+  int wanted(const task& k, int me) const {
     int want = k.old;
-    if ((k.old & starving_bit) == 0) want |= locked;
-    if ((k.old & (locked | starving_bit)) != 0) want += waiter_one;
+    if ((k.old & (locked | starving_bit)) == 0)
+      want |= owned_by(me);
+    else
+      want += waiter_one;
     if (k.starving && (k.old & locked) != 0) want |= starving_bit;
     if (k.woken && !rules_.woken_kept) want &= ~woken_bit;
     return want;
   }
-  int delta(const task& k) const {
-    int d = locked - waiter_one;
-    if (!rules_.starving_kept && (!k.starving || k.old / waiter_one == 1)) d -= starving_bit;
+  int delta(const task& k, int me) const {
+    int d = owned_by(me) - waiter_one;
+    if (!rules_.starving_kept && (!k.starving || waiters_of(k.old) == 1)) d -= starving_bit;
     return d;
   }
 
   // One attempt of forget_waiter(); its loop is the caller's step being taken again.
   static bool try_forget(state& s, int me, bool always) {
     int old = s.memory.words[0];
-    int waiters = old / waiter_one;
+    int waiters = waiters_of(old);
     if (always) {
       s.memory.words[0] = static_cast<int8_t>(waiters == 0 ? old : old - waiter_one);
       return true;
@@ -311,14 +327,12 @@ class mutex_world {
   void unlock(state& s, int me, turn& t) const {
     task& k = s.of[me];
     WEFT_CODE(k.at)
-    WEFT_STEP("unlock: fast path");
-    k.old = static_cast<uint8_t>(read(s));
-    if ((k.old & locked) == 0) t.fail("unlock of unlocked mutex");
-    if (k.old == locked || rules_.two_steps) {
+    k.old = static_cast<uint8_t>(owned_by(me));  // a guess
+    if (rules_.two_steps) {
+      WEFT_STEP("unlock: give it up");
+      k.old = static_cast<uint8_t>(read(s) & ~owned_by(me));
       k.holding = 0;
-      s.memory.add(me, 0, -locked);
-      if (k.old == locked) WEFT_RETURN;
-      k.old = static_cast<uint8_t>(k.old - locked);
+      s.memory.add(me, 0, -owned_by(me));
       k.gave_up = wakes(k.old);
     }
     for (;;) {
@@ -327,8 +341,9 @@ class mutex_world {
         k.gave_up = 0;
         WEFT_RETURN;
       }
-      if (s.memory.cas(me, 0, k.old, given_up(k.old & ~locked))) break;
+      if (s.memory.cas(me, 0, k.old, given_up(k.old))) break;
       k.old = static_cast<uint8_t>(read(s));
+      if (!rules_.two_steps && (k.old & locked) == 0) t.fail("unlock of unlocked mutex");
     }
     k.holding = 0;
     k.gave_up = wakes(k.old);
@@ -337,9 +352,10 @@ class mutex_world {
   }
 
   static bool wakes(int old) {
-    return (old & starving_bit) != 0 || (old / waiter_one != 0 && (old & woken_bit) == 0);
+    return (old & starving_bit) != 0 || (waiters_of(old) != 0 && (old & woken_bit) == 0);
   }
-  static int given_up(int unlocked) {
+  int given_up(int held) const {
+    const int unlocked = held & ~locked & ~(rules_.owner_kept && wakes(held) ? 0 : owner_bits);
     bool announce = (unlocked & starving_bit) == 0 && wakes(unlocked);
     return announce ? (unlocked - waiter_one) | woken_bit : unlocked;
   }
@@ -455,6 +471,13 @@ TEST(mutex_model, mutant_unlock_in_two_steps) {
   mutex_rules r;
   r.two_steps = true;
   expect_wrong(mutex_world(r), "may be gone");
+}
+
+// With `lock |= owner` the next one's name would be mixed with the last one's.
+TEST(mutex_model, mutant_owner_left_behind) {
+  mutex_rules r;
+  r.owner_kept = true;
+  expect_wrong(mutex_world(r), "owner");
 }
 
 TEST(mutex_model, mutant_woken_bit_never_cleared) {

@@ -676,7 +676,7 @@ def object_state(runtime, task, target):
         return (f"channel, {kind}, {number(target + at['chan.count'])} of {number(target + at['chan.capacity'])} "
                 "buffered")
     if task.reason == "sync.Mutex.Lock" and "mutex.state" in at:
-        state = number_in_stack(runtime, target + at["mutex.state"], 4)
+        state = number_in_stack(runtime, target + at["mutex.state"], 8)
         return "mutex, locked" if state & at["mutex.locked_bit"] else "mutex, not locked: being handed over"
     if task.reason == "sync.WaitGroup.Wait" and "wait_group.count" in at:
         return f"wait group, {number_in_stack(runtime, target + at['wait_group.count'], 8)} to go"

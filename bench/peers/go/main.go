@@ -37,6 +37,7 @@ var rows = map[string]struct {
 	"chan_buffered":     {4_000_000, runChanBuffered},
 	"select4":           {1_000_000, runSelect4},
 	"mutex_uncontended": {20_000_000, runMutexUncontended},
+	"rwmutex_read":      {20_000_000, runRWMutexRead},
 	"mutex8":            {4_000_000, runMutex8},
 	"idle":              {100_000, runIdle},
 	"sleepers":          {100_000, runSleepers},

@@ -194,6 +194,19 @@ func runMutexUncontended(c config) {
 	c.nsPerOp(start, counter)
 }
 
+// One goroutine locks an RWMutex for reading and unlocks it n times.
+func runRWMutexRead(c config) {
+	var mu sync.RWMutex
+	counter := 0
+	start := time.Now()
+	for i := 0; i < c.n; i++ {
+		mu.RLock()
+		counter++
+		mu.RUnlock()
+	}
+	c.nsPerOp(start, counter)
+}
+
 // Eight goroutines increment one counter under one mutex; n increments in all.
 func runMutex8(c config) {
 	const tasks = 8

@@ -23,9 +23,10 @@ struct deadlock {
   std::vector<deadlock_wait> waits;
 };
 
-// Finds the deadlocks among tasks (and threads that are no tasks) that wait for a mutex, for
-// join(), or in wait_group::wait() for a task that wait_group::go() started. All others are left
-// alone: channels and condition variables do not say who will wake a waiter.
+// Finds the deadlocks among tasks (and threads that are no tasks) that wait for a mutex or a
+// recursive_mutex, for the writer of a shared_mutex, for join(), or in wait_group::wait() for a
+// task that wait_group::go() started. All others are left alone: channels and condition variables
+// do not say who will wake a waiter, nor does a shared_mutex know its readers.
 //
 // Every cycle reported was seen twice and existed at one instant. Its tasks never run again, unless
 // one of the waits has a deadline (try_lock_for) or a lock is released by a task that does not hold

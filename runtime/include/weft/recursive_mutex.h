@@ -32,7 +32,7 @@ class recursive_mutex {
   bool take_again(uint64_t me) noexcept;
   void take(uint64_t me) noexcept;
 
-  mutex mutex_;
+  mutex mutex_;  // first, as lock_owner.h asks for
   // The owner's id, 0 for none. Written by the owner only, so a task finds its own id here exactly
   // if it holds the mutex.
   std::atomic<uint64_t> owner_{0};

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 #include <weft/blocking.h>
 #include <weft/chan.h>
+#include <weft/context.h>
 #include <weft/deadlock.h>
 #include <weft/mutex.h>
+#include <weft/recursive_mutex.h>
+#include <weft/shared_mutex.h>
 #include <weft/wait_group.h>
 
 #include <atomic>
@@ -101,6 +104,121 @@ WEFT_WORLD_TEST(FindDeadlocks, AMutexLockedTwiceByItsOwner) {
   }
   m.unlock();
   h.join();
+  EXPECT_TRUE(find_deadlocks().empty());
+}
+
+// One holds x and wants y, the other holds y and wants x. Both joined by whoever breaks it.
+template <class LockX, class LockY, class LockYAgain, class LockXAgain>
+auto start_cycle(wait_group& wg, LockX lock_x, LockY lock_y, LockYAgain want_y, LockXAgain want_x) {
+  chan<int> locked(0);
+  chan<int> step(0);
+  auto first = [&](const char* name, auto hold, auto want) {
+    wg.add(1);
+    go({.name = name}, [=, &wg] {
+      hold();
+      locked.send(1);
+      step.recv();
+      want();
+      wg.done();
+    });
+  };
+  first("left", lock_x, want_y);
+  first("right", lock_y, want_x);
+  locked.recv();
+  locked.recv();
+  step.send(1);
+  step.send(1);
+}
+
+WEFT_WORLD_TEST(FindDeadlocks, ThroughTheWriterOfASharedMutex) {
+  shared_mutex s;
+  mutex m;
+  wait_group wg;
+  // A reader waits for the writer, which waits for what the reader holds.
+  start_cycle(
+      wg, [&] { s.lock(); }, [&] { m.lock(); }, [&] { m.lock(); }, [&] { s.lock_shared(); });
+  std::vector<deadlock> found = wait_for_deadlocks(1);
+  if (!found.empty()) {
+    EXPECT_EQ(names(found[0]), (std::set<std::string>{"left", "right"}));
+    for (const deadlock_wait& w : found[0].waits) {
+      EXPECT_EQ(w.object, w.name == "left" ? static_cast<const void*>(&m) : &s);
+      EXPECT_EQ(w.reason, w.name == "left" ? "sync.Mutex.Lock" : "sync.RWMutex.RLock");
+    }
+  }
+  m.unlock();
+  s.unlock();
+  wg.wait();
+  EXPECT_TRUE(find_deadlocks().empty());
+}
+
+WEFT_WORLD_TEST(FindDeadlocks, TwoWritersOfTwoSharedMutexes) {
+  shared_mutex a;
+  shared_mutex b;
+  wait_group wg;
+  start_cycle(
+      wg, [&] { a.lock(); }, [&] { b.lock(); }, [&] { b.lock(); }, [&] { a.lock(); });
+  std::vector<deadlock> found = wait_for_deadlocks(1);
+  if (!found.empty()) {
+    EXPECT_EQ(names(found[0]), (std::set<std::string>{"left", "right"}));
+    for (const deadlock_wait& w : found[0].waits) EXPECT_EQ(w.reason, "sync.RWMutex.Lock");
+  }
+  a.unlock();
+  b.unlock();
+  wg.wait();
+}
+
+WEFT_WORLD_TEST(FindDeadlocks, AWriterThatLocksTwiceButNotOneThatWaitsForReaders) {
+  shared_mutex s;
+  s.lock_shared();
+  auto writer = spawn({.name = "writer"}, [&s] {
+    s.lock();
+    s.lock();
+    s.unlock();
+  });
+  EXPECT_TRUE(test::eventually_waiting(wait_reason::rwmutex_lock, 1));
+  EXPECT_TRUE(find_deadlocks().empty());
+  s.unlock_shared();
+  std::vector<deadlock> found = wait_for_deadlocks(1);
+  if (!found.empty()) {
+    EXPECT_EQ(names(found[0]), (std::set<std::string>{"writer"}));
+    EXPECT_EQ(found[0].waits[0].object, &s);
+  }
+  s.unlock();
+  writer.join();
+  EXPECT_TRUE(find_deadlocks().empty());
+}
+
+// A recursive mutex belongs to its owner, so nobody breaks the cycle from outside: one of its waits
+// has a limit, which a context sets.
+WEFT_WORLD_TEST(FindDeadlocks, TwoRecursiveMutexes) {
+  recursive_mutex a;
+  recursive_mutex b;
+  wait_group wg;
+  const auto cancellable = with_cancel(background());
+  start_cycle(
+      wg,
+      [&] {
+        a.lock();
+        a.lock();
+      },
+      [&] { b.lock(); },
+      [&] {
+        EXPECT_FALSE(b.lock(cancellable.first));
+        a.unlock();
+        a.unlock();
+      },
+      [&] {
+        a.lock();
+        a.unlock();
+        b.unlock();
+      });
+  std::vector<deadlock> found = wait_for_deadlocks(1);
+  if (!found.empty()) {
+    EXPECT_EQ(names(found[0]), (std::set<std::string>{"left", "right"}));
+    for (const deadlock_wait& w : found[0].waits) EXPECT_EQ(w.object, w.name == "left" ? &b : &a);
+  }
+  cancellable.second();
+  wg.wait();
   EXPECT_TRUE(find_deadlocks().empty());
 }
 
