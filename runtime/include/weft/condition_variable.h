@@ -35,8 +35,8 @@ class condition_variable {
   template <class Lock>
   [[nodiscard]] bool wait(Lock& lock, const context& ctx) {
     detail::waiter w;
-    enqueue(w);
-    lock.unlock();
+    enqueue(w, ctx);
+    unlock(lock, w);
     bool notified = sleep(w, ctx);
     lock.lock();
     return notified;
@@ -84,12 +84,24 @@ class condition_variable {
     // The place in the queue is taken before the lock is released, so no notification can be
     // missed.
     enqueue(w);
-    lock.unlock();
+    unlock(lock, w);
     bool notified = sleep(w, deadline_ns);
     lock.lock();
     return notified;
   }
+  // The waiter must not stay in the queue when its frame goes.
+  template <class Lock>
+  void unlock(Lock& lock, detail::waiter& w) {
+    try {
+      lock.unlock();
+    } catch (...) {
+      withdraw(w);
+      throw;
+    }
+  }
   void enqueue(detail::waiter& w) noexcept;
+  void enqueue(detail::waiter& w, const context& ctx);  // throws before it does anything
+  void withdraw(detail::waiter& w) noexcept;
   bool sleep(detail::waiter& w, int64_t deadline_ns) noexcept;
   bool sleep(detail::waiter& w, const context& ctx);
   bool sleep_within(detail::waiter& w, const detail::wait_limit& limit) noexcept;

@@ -1,0 +1,88 @@
+// What is over when a wait returns, and what a failed start or a failed wait leaves behind.
+#include <gtest/gtest.h>
+#include <weft/barrier.h>
+#include <weft/chan.h>
+#include <weft/condition_variable.h>
+#include <weft/context.h>
+#include <weft/mutex.h>
+#include <weft/task_group.h>
+#include <weft/task_local.h>
+#include <weft/wait_group.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <set>
+#include <stdexcept>
+#include <utility>
+
+#include "scheduler/park.h"
+#include "tests/conformance/world.h"
+
+namespace weft {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Counts its ends, each of which takes a while.
+struct slow_end {
+  std::atomic<int>* ends = nullptr;
+  slow_end() = default;
+  explicit slow_end(std::atomic<int>& counter) : ends(&counter) {}
+  slow_end(slow_end&& o) noexcept : ends(std::exchange(o.ends, nullptr)) {}
+  slow_end& operator=(slow_end&& o) noexcept {
+    std::swap(ends, o.ends);
+    return *this;
+  }
+  ~slow_end() {
+    if (ends == nullptr) return;
+    for (int i = 0; i < 20; ++i) this_task::yield();
+    ++*ends;
+  }
+};
+
+struct throws_when_copied {
+  throws_when_copied() = default;
+  throws_when_copied(throws_when_copied&&) noexcept = default;
+  throws_when_copied(const throws_when_copied&) { throw std::runtime_error("no copies"); }
+  void operator()() const {}
+};
+
+WEFT_WORLD_TEST(Lifetimes, AWaitUnderTheNilContextChangesNothing) {
+  mutex m;
+  condition_variable cv;
+  std::unique_lock hold(m);
+  EXPECT_THROW(static_cast<void>(cv.wait(hold, context())), panic_error);
+  EXPECT_FALSE(m.try_lock()) << "the lock is not held any more";
+  // Nor does a place in the queue stay that would swallow a notification.
+  auto waiter = spawn([&] {
+    std::unique_lock mine(m);
+    cv.wait(mine);
+  });
+  hold.unlock();
+  ASSERT_TRUE(test::eventually_waiting(sched::wait_reason::cond_wait, 1));
+  cv.notify_one();
+  waiter.join();
+}
+
+// A lock that its user does not hold makes unlock() throw.
+WEFT_WORLD_TEST(Lifetimes, AWaitWhoseUnlockThrowsLeavesTheQueue) {
+  mutex m;
+  condition_variable cv;
+  std::unique_lock<mutex> nothing(m, std::defer_lock);
+  EXPECT_THROW(cv.wait(nothing), std::system_error);
+  EXPECT_THROW(static_cast<void>(cv.wait(nothing, background())), std::system_error);
+  auto waiter = spawn([&] {
+    std::unique_lock mine(m);
+    cv.wait(mine);
+  });
+  ASSERT_TRUE(test::eventually_waiting(sched::wait_reason::cond_wait, 1));
+  cv.notify_one();
+  waiter.join();
+}
+
+}  // namespace
+}  // namespace weft
