@@ -505,8 +505,9 @@ extern "C" void weft_task_main() {
     finish_switch(th);
     leave(th);
     me->body->invoke(me->body_storage());
-    if (me->locals != nullptr) me->locals->destroy_all(*me);
+    // In this order: the values of a dying context may make task-locals.
     if (me->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
+    if (me->locals != nullptr) me->locals->destroy_all(*me);
   }
   thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);

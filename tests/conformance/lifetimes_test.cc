@@ -84,5 +84,25 @@ WEFT_WORLD_TEST(Lifetimes, AWaitWhoseUnlockThrowsLeavesTheQueue) {
   waiter.join();
 }
 
+// The context dies after the task's locals could, and what its values leave there dies as well.
+WEFT_WORLD_TEST(Lifetimes, LocalsMadeByADyingContextDieWithTheTask) {
+  static task_local<std::shared_ptr<int>> local;
+  struct maker {
+    std::shared_ptr<int> p;
+    explicit maker(std::shared_ptr<int> v) : p(std::move(v)) {}
+    maker(const maker&) = delete;
+    ~maker() { local.get() = p; }
+  };
+  static const context_key<maker> key;
+  auto alive = std::make_shared<int>(1);
+  chan<int> gate(0);
+  with_context(with_value(background(), key, alive), [&] { go([gate] { gate.recv(); }); });
+  EXPECT_EQ(alive.use_count(), 2);
+  gate.send(1);
+  EXPECT_TRUE(test::eventually([&] { return alive.use_count() == 1; }));
+  EXPECT_EQ(local.get_if(), nullptr);
+  spawn([] { EXPECT_EQ(local.get_if(), nullptr); }).join();
+}
+
 }  // namespace
 }  // namespace weft
