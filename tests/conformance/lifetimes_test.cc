@@ -104,5 +104,26 @@ WEFT_WORLD_TEST(Lifetimes, LocalsMadeByADyingContextDieWithTheTask) {
   spawn([] { EXPECT_EQ(local.get_if(), nullptr); }).join();
 }
 
+// The last reference to the value goes away inside the cancellation that its end asks for again.
+WEFT_WORLD_TEST(Lifetimes, ADyingContextValueMayCancelAnAncestor) {
+  struct canceller {
+    cancel_function cancel;
+    explicit canceller(cancel_function f) : cancel(std::move(f)) {}
+    canceller(const canceller&) = delete;
+    ~canceller() { cancel(); }
+  };
+  static const context_key<canceller> key;
+  auto [root, cancel] = with_cancel(background());
+  chan<int> ran(1);
+  {
+    auto [child, unused] = with_cancel(with_value(root, key, cancel));
+    // The function keeps the child alive until the child is cancelled.
+    after_func(child, [ran] { ran.send(1); });
+  }
+  cancel();
+  EXPECT_EQ(ran.recv(), 1);
+  EXPECT_EQ(root.err(), errc::canceled);
+}
+
 }  // namespace
 }  // namespace weft
