@@ -125,5 +125,41 @@ WEFT_WORLD_TEST(Lifetimes, ADyingContextValueMayCancelAnAncestor) {
   EXPECT_EQ(root.err(), errc::canceled);
 }
 
+WEFT_WORLD_TEST(Lifetimes, TheFunctionIsGoneWhenTheWaitReturns) {
+  std::atomic<int> ends{0};
+  EXPECT_EQ(spawn([e = slow_end(ends)] { return 3; }).join(), 3);
+  EXPECT_EQ(ends, 1);
+  EXPECT_THROW(spawn([e = slow_end(ends)] { throw 1; }).join(), int);
+  EXPECT_EQ(ends, 2);
+  wait_group wg;
+  wg.go([e = slow_end(ends)] {});
+  wg.wait();
+  EXPECT_EQ(ends, 3);
+  task_group g;
+  g.go([e = slow_end(ends)] {});
+  g.wait();
+  EXPECT_EQ(ends, 4);
+}
+
+// Before its locals, which its end may use.
+WEFT_WORLD_TEST(Lifetimes, TheFunctionsEndMayUseLocals) {
+  static task_local<std::shared_ptr<int>> local;
+  struct uses_local {
+    std::shared_ptr<int> p;
+    explicit uses_local(std::shared_ptr<int> v) : p(std::move(v)) {}
+    uses_local(uses_local&&) noexcept = default;
+    ~uses_local() {
+      if (p != nullptr) local.get() = std::move(p);
+    }
+  };
+  auto alive = std::make_shared<int>(1);
+  spawn([e = uses_local(alive)] {}).join();
+  EXPECT_EQ(alive.use_count(), 1);
+  wait_group wg;
+  wg.go([e = uses_local(alive)] {});
+  wg.wait();
+  EXPECT_EQ(alive.use_count(), 1);
+}
+
 }  // namespace
 }  // namespace weft

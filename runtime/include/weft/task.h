@@ -142,17 +142,18 @@ namespace detail {
 template <class State, class Result, class F>
 struct spawn_body {
   std::shared_ptr<State> shared;
-  F fn;
+  std::optional<F> fn;
 
   void operator()() {
     try {
       if constexpr (std::is_void_v<Result>)
-        std::invoke(fn);
+        std::invoke(*fn);
       else
-        shared->value.emplace(std::invoke(fn));
+        shared->value.emplace(std::invoke(*fn));
     } catch (...) {
       shared->fail();
     }
+    fn.reset();  // as std::thread: who joins may rely on its end
     shared->finish();
   }
   const void* completes() const noexcept { return static_cast<const join_state*>(shared.get()); }
