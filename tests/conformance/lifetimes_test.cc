@@ -161,5 +161,19 @@ WEFT_WORLD_TEST(Lifetimes, TheFunctionsEndMayUseLocals) {
   EXPECT_EQ(alive.use_count(), 1);
 }
 
+// The last to arrive lets the others go, who may destroy it before that call has returned.
+WEFT_WORLD_TEST(Lifetimes, ABarrierMayDieWhenAllWaitsHaveReturned) {
+  for (int i = 0; i < test::sized(3000, 300); ++i) {
+    alignas(barrier<>) std::byte room[sizeof(barrier<>)];
+    auto* b = new (room) barrier<>(2);
+    auto token = b->arrive();
+    auto last = spawn([b] { b->arrive_and_wait(); });
+    b->wait(std::move(token));
+    b->~barrier();
+    std::memset(room, 0xff, sizeof room);  // its lock looks taken now, for ever
+    last.join();
+  }
+}
+
 }  // namespace
 }  // namespace weft
