@@ -175,5 +175,64 @@ WEFT_WORLD_TEST(Lifetimes, ABarrierMayDieWhenAllWaitsHaveReturned) {
   }
 }
 
+WEFT_WORLD_TEST(Lifetimes, LocalsAreGoneWhenTheWaitReturns) {
+  static task_local<slow_end> local;
+  std::atomic<int> ends{0};
+  {
+    task_group g;
+    for (int i = 0; i < 4; ++i) g.go([&] { local.get() = slow_end(ends); });
+    g.wait();
+    EXPECT_EQ(ends, 4);
+  }
+  wait_group wg;
+  for (int i = 0; i < 4; ++i) wg.go([&] { local.get() = slow_end(ends); });
+  wg.wait();
+  EXPECT_EQ(ends, 8);
+}
+
+// The place of creation is the user's line, not one inside the group.
+WEFT_WORLD_TEST(Lifetimes, TasksOfGroupsKnowWhereTheyWereStarted) {
+  chan<int> gate(0);
+  auto body = [gate] {
+    this_task::set_name("of a group");
+    gate.recv();
+  };
+  task_group g;
+  g.go(body);
+  g.go(body);
+  EXPECT_TRUE(g.try_go(body));
+  wait_group wg;
+  wg.go(body);
+  wg.go(body);
+  ASSERT_TRUE(test::eventually_waiting(sched::wait_reason::chan_receive, 5));
+  std::multiset<uintptr_t> places;
+  sched::for_each_task(
+      [](sched::task& t, void* arg) {
+        if (t.name != nullptr && std::strcmp(t.name, "of a group") == 0)
+          static_cast<std::multiset<uintptr_t>*>(arg)->insert(t.created_by);
+      },
+      &places);
+  EXPECT_EQ(places.size(), 5u);
+  for (uintptr_t p : places) EXPECT_EQ(places.count(p), 1u);
+  for (int i = 0; i < 5; ++i) gate.send(1);
+  g.wait();
+  wg.wait();
+}
+
+WEFT_WORLD_TEST(Lifetimes, AFunctionThatCannotBeCopiedStartsNothing) {
+  const throws_when_copied f;
+  task_group g;
+  g.set_limit(1);
+  EXPECT_THROW(g.go(f), std::runtime_error);
+  EXPECT_THROW(static_cast<void>(g.try_go(f)), std::runtime_error);
+  wait_group wg;
+  EXPECT_THROW(wg.go(f), std::runtime_error);
+  ASSERT_TRUE(wg.wait_for(0ns));
+  std::atomic<int> ran{0};
+  ASSERT_TRUE(g.try_go([&] { ++ran; })) << "its place is still taken";
+  g.wait();
+  EXPECT_EQ(ran, 1);
+}
+
 }  // namespace
 }  // namespace weft
