@@ -42,7 +42,7 @@ class condition_variable {
     return notified;
   }
   template <class Lock, std::predicate Predicate>
-  bool wait(Lock& lock, const context& ctx, Predicate done) {
+  [[nodiscard]] bool wait(Lock& lock, const context& ctx, Predicate done) {
     while (!done()) {
       if (!wait(lock, ctx)) return done();
     }
@@ -55,7 +55,8 @@ class condition_variable {
                                                        : std::cv_status::timeout;
   }
   template <class Lock, class Predicate>
-  bool wait_until(Lock& lock, std::chrono::steady_clock::time_point t, Predicate done) {
+  [[nodiscard]] bool wait_until(Lock& lock, std::chrono::steady_clock::time_point t,
+                                Predicate done) {
     while (!done()) {
       if (wait_until(lock, t) == std::cv_status::timeout) return done();
     }
@@ -66,7 +67,7 @@ class condition_variable {
     return wait_until(lock, after(d));
   }
   template <class Lock, class Predicate>
-  bool wait_for(Lock& lock, std::chrono::nanoseconds d, Predicate done) {
+  [[nodiscard]] bool wait_for(Lock& lock, std::chrono::nanoseconds d, Predicate done) {
     return wait_until(lock, after(d), std::move(done));
   }
 
