@@ -29,6 +29,7 @@
 #include <shared_mutex>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "scheduler/park.h"
@@ -512,6 +513,7 @@ WEFT_WORLD_TEST(Foreign, CancelledContextsEndWaits) {
   wait_group wg;
   task_group group(background());
   chan<int> never(0);
+  chan<int> nobody(0);
   m.lock();
   shared.lock();
   recursive.lock();
@@ -533,7 +535,7 @@ WEFT_WORLD_TEST(Foreign, CancelledContextsEndWaits) {
       [&](const context& c) { return wg.wait(c); },
       [&](const context& c) { return group.wait(c); },
       [&](const context& c) { return never.recv(c).has_value(); },
-      [&](const context& c) { return never.send(c, 1).has_value(); },
+      [&](const context& c) { return nobody.send(c, 1).has_value(); },
       [&](const context& c) { return select(on_done(c), on_recv(never)) != 0; },
       [&](const context& c) { return this_task::sleep_for(c, 1h); },
       [&](const context& c) { return sleeper.join(c).has_value(); },
@@ -542,6 +544,18 @@ WEFT_WORLD_TEST(Foreign, CancelledContextsEndWaits) {
   std::atomic<int> got{0};
   for (const auto& wait : waits)
     threads.emplace_back([&ctx = ctx, &wait, &got] { got += wait(ctx); });
+  using sched::wait_reason;
+  for (auto [reason, n] : {std::pair{wait_reason::mutex_lock, 2},
+                           {wait_reason::cond_wait, 1},
+                           {wait_reason::semacquire, 1},
+                           {wait_reason::latch_wait, 1},
+                           {wait_reason::barrier_wait, 1},
+                           {wait_reason::wait_group_wait, 2},
+                           {wait_reason::chan_send, 1},
+                           {wait_reason::select, 1},
+                           {wait_reason::sleep, 1},
+                           {wait_reason::join, 1}})
+    EXPECT_TRUE(test::eventually_waiting(reason, n)) << sched::reason_name(reason);
   cancel();
   for (auto& t : threads) join(t);
   EXPECT_EQ(got.load(), 0);
