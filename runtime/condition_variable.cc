@@ -20,6 +20,19 @@ void condition_variable::enqueue(detail::waiter& w) noexcept {
   lock_.unlock();
 }
 
+void condition_variable::enqueue(detail::waiter& w, const context& ctx) {
+  static_cast<void>(detail::limit_of(ctx));
+  enqueue(w);
+}
+
+void condition_variable::withdraw(detail::waiter& w) noexcept {
+  lock_.lock();
+  const bool notified = w.success;
+  if (w.queued) waiters_.erase(&w);
+  lock_.unlock();
+  if (notified) notify_one();  // it was meant for somebody who waits
+}
+
 bool condition_variable::sleep(detail::waiter& w, int64_t deadline_ns) noexcept {
   return sleep_within(w, deadline_ns);
 }

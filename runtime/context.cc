@@ -334,16 +334,13 @@ void cancel_tree(cancel_node* root, errc e, const std::exception_ptr& cause) noe
     if (n == nullptr) break;
   }
   root->unlist();
-  while (others != nullptr) {
-    cancel_node* n = std::exchange(others, others->next);
-    await(n->settled);
-    drop(n);
-  }
-  while (done != nullptr) {
-    cancel_node* n = std::exchange(done, done->work_next);
+  for (cancel_node* n = others; n != nullptr; n = n->next) await(n->settled);
+  for (cancel_node* n = done; n != nullptr; n = n->work_next)
     n->settled.store(true, std::memory_order_release);
-    drop(n);
-  }
+  // Only now: the last reference to a value may be among these, and its destructor, which is the
+  // user's, may cancel a node of this run.
+  while (others != nullptr) drop(std::exchange(others, others->next));
+  while (done != nullptr) drop(std::exchange(done, done->work_next));
 }
 
 // -- what the templates in the header call

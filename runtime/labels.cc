@@ -21,7 +21,7 @@ void drop_labels(const label_node* n) noexcept {
   if (n != nullptr && n->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete n;
 }
 
-label_scope::label_scope(const labels& merged) : previous_(this_task::current_labels()) {
+label_scope::label_scope(const labels& merged) : previous_(this_task::labels()) {
   set_current_labels(merged);
 }
 label_scope::~label_scope() { set_current_labels(previous_); }
@@ -93,7 +93,7 @@ labels labels::from_node(const detail::label_node* n) noexcept {
   return l;
 }
 
-labels this_task::current_labels() {
+labels this_task::labels() {
   sched::critical in_runtime;
   return labels::from_node(static_cast<const detail::label_node*>(
       sched::current_task()->labels.load(std::memory_order_relaxed)));

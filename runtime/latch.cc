@@ -1,6 +1,6 @@
 // latch and barrier. As in wait_group, releasing the lock is the last touch of whoever brings the
-// count to 0, and a waiter passes through the lock or is woken afterwards, so the object may die
-// right after the wait.
+// count to 0 or begins the barrier's next phase, and a waiter passes through the lock or is woken
+// afterwards, so the object may die right after the wait.
 #include <weft/barrier.h>
 #include <weft/latch.h>
 
@@ -96,6 +96,21 @@ void barrier_core::begin_phase() noexcept {
 }
 
 void barrier_core::wait(uint64_t phase) noexcept { wait_within(phase, {}); }
+
+bool barrier_core::is_over(uint64_t phase) noexcept {
+  lock_.lock();
+  const bool over = phase_ != phase;
+  lock_.unlock();
+  return over;
+}
+
+bool barrier_core::wait(uint64_t phase, std::chrono::nanoseconds d) noexcept {
+  return d.count() > 0 ? wait_within(phase, limit_after(d)) : is_over(phase);
+}
+
+bool barrier_core::wait(uint64_t phase, std::chrono::steady_clock::time_point t) noexcept {
+  return still_ahead(t) ? wait_within(phase, limit_at(t)) : is_over(phase);
+}
 
 bool barrier_core::wait(uint64_t phase, const context& ctx) {
   const wait_limit limit = limit_of(ctx);

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <new>
 
 #include "base/clock.h"
@@ -145,6 +146,9 @@ int select_cases(select_case* cases, int n) {
     if (cases[i].element != nullptr) ++contexts;
   }
   small_array<context_listener, 2> listeners(contexts);
+  // Here, as the channels are locked where they are used.
+  const std::unique_ptr<waiter[]> many(n > inline_cases ? new waiter[static_cast<size_t>(n)]
+                                                        : nullptr);
   sched::enter();
   uint32_t seed = sched::next_random_number();
   for (int i = 0; i < n; ++i) {
@@ -194,7 +198,8 @@ int select_cases(select_case* cases, int n) {
   }
 
   f.task = sched::current_task();
-  small_array<waiter> waiters(n);
+  waiter few[inline_cases];
+  waiter* const waiters = many != nullptr ? many.get() : few;
   // In the shuffled order: of two cases on one channel whoever comes must not always find the same.
   for (int k = 0; k < n; ++k) {
     const int i = order[k];

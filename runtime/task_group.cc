@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "runtime/task_locals.h"
+
 namespace weft {
 
 task_group::task_group(std::pair<context, cancel_cause_function> own)
@@ -34,14 +36,37 @@ void task_group::wait() {
   if (error_ != nullptr) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
+bool task_group::wait_for(std::chrono::nanoseconds d) {
+  if (!tasks_.wait_for(d)) return false;
+  wait();
+  return true;
+}
+
+bool task_group::wait_until(std::chrono::steady_clock::time_point t) {
+  if (!tasks_.wait_until(t)) return false;
+  wait();
+  return true;
+}
+
+bool task_group::wait(const context& limit) {
+  if (!tasks_.wait(limit)) return false;
+  wait();
+  return true;
+}
+
 void task_group::fail(std::exception_ptr e) noexcept {
   if (failed_.exchange(true, std::memory_order_relaxed)) return;
   error_ = e;
   cancel_(std::move(e));
 }
 
-void task_group::end() noexcept {
+void task_group::give_place_back() noexcept {
   if (slots_) slots_->try_recv();
+}
+
+void task_group::end() noexcept {
+  detail::destroy_task_locals();
+  give_place_back();
   tasks_.done();  // the last touch: the group may be gone
 }
 

@@ -120,7 +120,7 @@ class clock_channel final : public chan_source {
 class func_timer {
  public:
   func_timer(std::unique_ptr<later> f, uintptr_t created_by)
-      : f_(std::move(f)), labels_(this_task::current_labels()), created_by_(created_by) {
+      : f_(std::move(f)), labels_(this_task::labels()), created_by_(created_by) {
     alarm_.entry.fire = start_task;
     alarm_.entry.arg = this;
   }

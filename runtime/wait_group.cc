@@ -1,6 +1,7 @@
 #include <weft/error.h>
 #include <weft/wait_group.h>
 
+#include "runtime/task_locals.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
 #include "scheduler/park.h"
@@ -57,14 +58,26 @@ bool wait_group::wait_within(const detail::wait_limit& limit) noexcept {
   return released;
 }
 
+void wait_group::task_ended() {
+  detail::destroy_task_locals();
+  done();
+}
+
 void wait_group::wait() { wait_within({}); }
 
+bool wait_group::is_zero() noexcept {
+  lock_.lock();
+  const bool zero = count_ == 0;
+  lock_.unlock();
+  return zero;
+}
+
 bool wait_group::wait_for(std::chrono::nanoseconds d) {
-  return wait_within(detail::limit_after(d));
+  return d.count() > 0 ? wait_within(detail::limit_after(d)) : is_zero();
 }
 
 bool wait_group::wait_until(std::chrono::steady_clock::time_point t) {
-  return wait_within(detail::limit_at(t));
+  return detail::still_ahead(t) ? wait_within(detail::limit_at(t)) : is_zero();
 }
 
 bool wait_group::wait(const context& ctx) {

@@ -569,8 +569,9 @@ extern "C" void weft_task_main() {
     void* body = enter_body(me, room);
     leave();
     me->body->invoke(body);
-    if (me->locals != nullptr) me->locals->destroy_all(*me);
+    // In this order: the values of a dying context may make task-locals.
     if (me->run_context != nullptr && g_task_hooks.leaving != nullptr) g_task_hooks.leaving();
+    if (me->locals != nullptr) me->locals->destroy_all(*me);
   }
   thread* th = enter();
   task* me = th->current.load(std::memory_order_relaxed);

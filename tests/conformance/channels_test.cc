@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <limits>
 #include <memory>
 #include <new>
@@ -17,6 +18,7 @@
 namespace weft {
 namespace {
 
+using namespace std::chrono_literals;
 using sched::wait_reason;
 using test::eventually_waiting;
 
@@ -363,6 +365,22 @@ WEFT_WORLD_TEST(E1_Channels, S8_LeavingAWaitListDoesNotSearchIt) {
   for (auto& mine : own) mine.send(1);
   wg.wait();
   EXPECT_FALSE(crowd.try_send(1)) << "a select that had ended was still waiting";
+}
+
+// A value type that results also use for errors.
+WEFT_WORLD_TEST(E1_Channels, ErrorCodesAreValuesToo) {
+  chan<error_code> c(1);
+  c.send(errc::eof);
+  result<error_code> got = c.recv_for(1h);
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(*got, errc::eof);
+  EXPECT_EQ(c.recv_until(std::chrono::steady_clock::time_point::min()).error(), errc::timed_out);
+  c.close();
+  EXPECT_EQ(c.recv(background()).error(), errc::channel_closed);
+  auto h = spawn([] { return make_error_code(errc::closed); });
+  got = h.join_for(1h);
+  ASSERT_TRUE(got.has_value());
+  EXPECT_EQ(*got, errc::closed);
 }
 
 }  // namespace

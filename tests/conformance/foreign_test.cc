@@ -1,11 +1,20 @@
 // Every primitive from threads that are no tasks.
 #include <gtest/gtest.h>
+#include <weft/barrier.h>
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/condition_variable.h>
+#include <weft/context.h>
 #include <weft/labels.h>
+#include <weft/latch.h>
 #include <weft/mutex.h>
+#include <weft/once.h>
+#include <weft/recursive_mutex.h>
 #include <weft/select.h>
+#include <weft/select_set.h>
+#include <weft/semaphore.h>
+#include <weft/shared_mutex.h>
+#include <weft/task_group.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>
 
@@ -17,7 +26,10 @@
 #include <functional>
 #include <mutex>
 #include <set>
+#include <shared_mutex>
+#include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "scheduler/park.h"
@@ -262,11 +274,11 @@ WEFT_WORLD_TEST(Foreign, LabelsAndNames) {
     this_task::set_name("a thread");
     EXPECT_EQ(this_task::name(), "a thread");
     with_labels({{"user", "alice"}}, [] {
-      EXPECT_EQ(this_task::current_labels().pairs().size(), 1u);
+      EXPECT_EQ(this_task::labels().pairs().size(), 1u);
       // Inherited by what the thread starts.
-      spawn([] { EXPECT_EQ(this_task::current_labels().pairs().at(0).second, "alice"); }).join();
+      spawn([] { EXPECT_EQ(this_task::labels().pairs().at(0).second, "alice"); }).join();
     });
-    EXPECT_TRUE(this_task::current_labels().empty());
+    EXPECT_TRUE(this_task::labels().empty());
   });
   on_thread([] { EXPECT_EQ(this_task::name(), ""); });  // the record's next user
 }
@@ -340,6 +352,220 @@ WEFT_WORLD_TEST(Foreign, EndedThreadsLeaveNothingBehind) {
   EXPECT_LE(sched::thread_count(), known + 8);
   EXPECT_EQ(sched::task_record_count(), records);
   EXPECT_LE(mappings(), maps + 60);
+}
+
+// Runs body on three threads and in three tasks at once.
+void on_both(std::function<void()> body) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) threads.emplace_back(body);
+  wait_group wg;
+  for (int i = 0; i < 3; ++i) wg.go(body);
+  wg.wait();
+  for (auto& t : threads) join(t);
+}
+
+WEFT_WORLD_TEST(Foreign, SharedAndRecursiveMutexes) {
+  shared_mutex shared;
+  recursive_mutex recursive;
+  int64_t a = 0;
+  int64_t b = 0;
+  std::atomic<int64_t> seen{0};
+  const int n = test::sized(300, 50);
+  on_both([&] {
+    for (int i = 0; i < n; ++i) {
+      {
+        std::unique_lock hold(shared);
+        ++a;
+      }
+      {
+        std::shared_lock hold(shared);
+        if (a > 0) ++seen;
+      }
+      std::lock_guard outer(recursive);
+      std::lock_guard inner(recursive);
+      ++b;
+    }
+  });
+  EXPECT_EQ(a, 6 * n);
+  EXPECT_EQ(b, 6 * n);
+  EXPECT_EQ(seen.load(), 6 * n);
+  std::lock_guard hold(recursive);
+  std::unique_lock writes(shared);
+  on_thread([&] {
+    EXPECT_FALSE(recursive.try_lock());
+    EXPECT_FALSE(recursive.try_lock_for(1ms));
+    EXPECT_FALSE(shared.try_lock_for(1ms));
+    EXPECT_FALSE(shared.try_lock_shared_for(1ms));
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, Semaphore) {
+  counting_semaphore<> permits(2);
+  std::atomic<int> inside{0}, most{0};
+  const int n = test::sized(200, 50);
+  on_both([&] {
+    for (int i = 0; i < n; ++i) {
+      permits.acquire();
+      const int now = ++inside;
+      if (now > most) most = now;
+      this_task::yield();
+      --inside;
+      permits.release();
+    }
+  });
+  EXPECT_LE(most.load(), 2);
+  permits.acquire();
+  permits.acquire();
+  on_thread([&] { EXPECT_FALSE(permits.try_acquire_for(1ms)); });
+}
+
+WEFT_WORLD_TEST(Foreign, LatchAndBarrier) {
+  latch all(6);
+  std::atomic<int> phase{0};
+  barrier sync(6, [&]() noexcept { ++phase; });
+  const int phases = test::sized(50, 20);
+  on_both([&] {
+    all.arrive_and_wait();
+    EXPECT_TRUE(all.try_wait());
+    for (int k = 0; k < phases; ++k) {
+      EXPECT_EQ(phase.load(), k);
+      sync.arrive_and_wait();
+    }
+  });
+  EXPECT_EQ(phase.load(), phases);
+  on_thread([&] {
+    EXPECT_FALSE(latch(1).wait_for(1ms));
+    EXPECT_FALSE(sync.wait_for(sync.arrive(), 1ms));
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, Once) {
+  once_flag flag;
+  once o;
+  std::atomic<int> flagged{0}, called{0};
+  on_both([&] {
+    call_once(flag, [&] {
+      this_task::sleep_for(100us);
+      ++flagged;
+    });
+    EXPECT_EQ(flagged.load(), 1);
+    o.call([&] {
+      this_task::sleep_for(100us);
+      ++called;
+    });
+    EXPECT_EQ(called.load(), 1);
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, TimersAndTickers) {
+  on_thread([] {
+    timer t(1ms);
+    EXPECT_TRUE(t.channel().recv().has_value());
+    EXPECT_FALSE(t.stop());
+    EXPECT_FALSE(t.reset(1h));
+    EXPECT_TRUE(t.stop());
+    int n = 0;
+    ticker beat(100us);
+    for (auto at : beat.channel()) {
+      EXPECT_NE(at, timer::time_point());
+      if (++n == 3) break;
+    }
+    chan<int> ran(1);
+    after_func(100us, [ran] { ran.send(7); });
+    EXPECT_EQ(ran.recv(), 7);
+  });
+}
+
+WEFT_WORLD_TEST(Foreign, TaskGroupAndSelectSet) {
+  on_thread([] {
+    std::atomic<int> n{0};
+    task_group g;
+    g.set_limit(2);
+    for (int i = 0; i < 20; ++i) g.go([&] { ++n; });
+    g.wait();
+    EXPECT_EQ(n.load(), 20);
+    task_group failing;
+    failing.go([] { throw std::runtime_error("from a task"); });
+    EXPECT_THROW(failing.wait(), std::runtime_error);
+
+    select_set set;
+    std::vector<chan<int>> channels;
+    for (int i = 0; i < 12; ++i) set.add(on_recv(channels.emplace_back(0)));
+    go([c = channels[9]] { c.send(5); });
+    EXPECT_EQ(set.select(), 9);
+    EXPECT_EQ(set.take<int>(9), 5);
+    set.add(on_timeout(1ms));
+    EXPECT_EQ(set.select(), 12);
+  });
+}
+
+// A task's cancellation ends the threads' waits, each of its own kind.
+WEFT_WORLD_TEST(Foreign, CancelledContextsEndWaits) {
+  auto [ctx, cancel] = with_cancel(background());
+  mutex m;
+  shared_mutex shared;
+  recursive_mutex recursive;
+  condition_variable cv;
+  mutex guard;
+  counting_semaphore<> permits(0);
+  latch closed(1);
+  barrier<> lonely(2);
+  wait_group wg;
+  task_group group(background());
+  chan<int> never(0);
+  chan<int> nobody(0);
+  m.lock();
+  shared.lock();
+  recursive.lock();
+  wg.add(1);
+  group.go([never] { never.recv(); });
+  auto sleeper = spawn([never] { never.recv(); });
+  const std::vector<std::function<bool(const context&)>> waits = {
+      [&](const context& c) { return m.lock(c); },
+      [&](const context& c) { return shared.lock(c); },
+      [&](const context& c) { return shared.lock_shared(c); },
+      [&](const context& c) { return recursive.lock(c); },
+      [&](const context& c) {
+        std::unique_lock hold(guard);
+        return cv.wait(hold, c);
+      },
+      [&](const context& c) { return permits.acquire(c); },
+      [&](const context& c) { return closed.wait(c); },
+      [&](const context& c) { return lonely.wait(lonely.arrive(), c); },
+      [&](const context& c) { return wg.wait(c); },
+      [&](const context& c) { return group.wait(c); },
+      [&](const context& c) { return never.recv(c).has_value(); },
+      [&](const context& c) { return nobody.send(c, 1).has_value(); },
+      [&](const context& c) { return select(on_done(c), on_recv(never)) != 0; },
+      [&](const context& c) { return this_task::sleep_for(c, 1h); },
+      [&](const context& c) { return sleeper.join(c).has_value(); },
+  };
+  std::vector<std::thread> threads;
+  std::atomic<int> got{0};
+  for (const auto& wait : waits)
+    threads.emplace_back([&ctx = ctx, &wait, &got] { got += wait(ctx); });
+  using sched::wait_reason;
+  for (auto [reason, n] : {std::pair{wait_reason::mutex_lock, 2},
+                           {wait_reason::cond_wait, 1},
+                           {wait_reason::semacquire, 1},
+                           {wait_reason::latch_wait, 1},
+                           {wait_reason::barrier_wait, 1},
+                           {wait_reason::wait_group_wait, 2},
+                           {wait_reason::chan_send, 1},
+                           {wait_reason::select, 1},
+                           {wait_reason::sleep, 1},
+                           {wait_reason::join, 1}})
+    EXPECT_TRUE(test::eventually_waiting(reason, n)) << sched::reason_name(reason);
+  cancel();
+  for (auto& t : threads) join(t);
+  EXPECT_EQ(got.load(), 0);
+  never.close();
+  sleeper.join();
+  group.wait();
+  static_cast<void>(lonely.arrive());
+  m.unlock();
+  shared.unlock();
+  recursive.unlock();
 }
 
 }  // namespace

@@ -3,10 +3,12 @@
 #include <weft/blocking.h>
 #include <weft/chan.h>
 #include <weft/mutex.h>
+#include <weft/select.h>
 #include <weft/time.h>
 #include <weft/wait_group.h>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <array>
@@ -19,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "scheduler/runtime_control.h"
 #include "scheduler/thread.h"
 #include "tests/conformance/world.h"
 
@@ -344,6 +347,93 @@ TEST(E6_Scheduler, ThreadsAreReused) {
     for (int i = 0; i < 20; ++i) burst();
     EXPECT_LE(sched::threads_created() - before, 25u);
   });
+}
+
+// Half of a busy processor's queue goes to one without work: hogs that all start on one spread.
+TEST(E6_Scheduler, S3_IdleProcessorsSteal) {
+  test::in_world(4, [] {
+    test::no_retakes hold;
+    std::atomic<int> here{0};
+    wait_group wg;
+    // This task keeps its processor; what lies in its queue runs only if it is stolen.
+    for (int i = 0; i < 3; ++i) {
+      wg.go([&] {
+        ++here;
+        while (here.load() < 4) {
+        }
+      });
+    }
+    ++here;
+    while (here.load() < 4) {
+    }
+    wg.wait();
+    EXPECT_EQ(here.load(), 4);
+  });
+}
+
+WEFT_WORLD_TEST(E6_Scheduler, S4_LockOsThreadNestsAndKeepsTheThread) {
+  spawn([] {
+    lock_os_thread();
+    lock_os_thread();
+    const pid_t mine = ::gettid();
+    auto moved = [&] {
+      for (int i = 0; i < 10; ++i) {
+        this_task::yield();
+        this_task::sleep_for(20us);
+        if (::gettid() != mine) return true;
+      }
+      return false;
+    };
+    EXPECT_FALSE(moved());
+    unlock_os_thread();
+    EXPECT_FALSE(moved());
+    unlock_os_thread();
+    unlock_os_thread();
+  }).join();
+}
+
+// The monitor takes a processor from whoever keeps it while others wait.
+TEST(E6_Scheduler, S5_MonitorRetakesTheProcessor) {
+  test::in_world(1, [] {
+    const uint64_t before = sched::retakes();
+    std::atomic<bool> ran{false};
+    go([&] { ran = true; });
+    while (!ran) {
+#if WEFT_TSAN
+      ::sched_yield();  // signals reach a thread under TSan only in calls that it intercepts
+#endif
+    }
+    EXPECT_GT(sched::retakes(), before);
+  });
+}
+
+TEST(E6_Scheduler, S6_ThreadLimitIsTenThousandAndFatal) {
+  EXPECT_EQ(set_max_threads(0), 10'000);
+  EXPECT_EXIT(test::in_world(1,
+                             [] {
+                               set_max_threads(12);
+                               for (int i = 0; i < 20; ++i) {
+                                 go([] { blocking([] { ::pause(); }); });
+                                 this_task::yield();
+                               }
+                               chan<int>{}.recv();
+                             }),
+              testing::ExitedWithCode(2), "fatal error: thread exhaustion");
+}
+
+// A thread waits in the poller without limit; a timer made by another ends that wait in time.
+WEFT_WORLD_TEST(E6_Scheduler, S7_EarlierTimersWakeABlockedPoller) {
+  chan<int> stop(0);
+  auto late = spawn([stop] { return select(on_recv(stop), on_timeout(1h)); });
+  ASSERT_TRUE(test::eventually_waiting(sched::wait_reason::select, 1));
+  std::thread foreign([stop] {
+    // Every task waits now, and the timer below is the first that is due.
+    EXPECT_TRUE(test::eventually_waiting(sched::wait_reason::join, 1));
+    this_task::sleep_for(2ms);
+    stop.send(1);
+  });
+  EXPECT_EQ(late.join(), 0);
+  blocking([&] { foreign.join(); });
 }
 
 }  // namespace

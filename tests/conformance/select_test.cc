@@ -2,15 +2,31 @@
 #include <gtest/gtest.h>
 #include <weft/chan.h>
 #include <weft/select.h>
+#include <weft/select_set.h>
 #include <weft/wait_group.h>
 
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "tests/conformance/world.h"
+
+#if !WEFT_ASAN && !WEFT_TSAN
+// Makes the n-th allocation of an array from now on fail; 0: none.
+static std::atomic<int> g_arrays_until_failure{0};
+
+void* operator new[](size_t bytes) {
+  if (g_arrays_until_failure > 0 && --g_arrays_until_failure == 0) throw std::bad_alloc();
+  if (void* p = std::malloc(bytes)) return p;
+  throw std::bad_alloc();
+}
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete[](void* p, size_t) noexcept { std::free(p); }
+#endif
 
 namespace weft {
 namespace {
@@ -327,6 +343,31 @@ WEFT_WORLD_TEST(E2_Select, ManyCases) {
   EXPECT_EQ(h.join(), 10);
   for (auto& one : c) EXPECT_FALSE(one.try_send(1));
 }
+
+#if !WEFT_ASAN && !WEFT_TSAN
+// Memory that runs out anywhere in a select of many cases leaves its channels usable.
+TEST(E2_Select, OutOfMemoryLeavesTheChannelsUsable) {
+  test::in_world(1, [] {
+    std::vector<chan<int>> channels;
+    select_set set;
+    for (int i = 0; i < 12; ++i) set.add(on_recv(channels.emplace_back(0)));
+    set.add(on_timeout(1us));
+    int failures = 0;
+    for (int nth = 1;; ++nth) {
+      g_arrays_until_failure = nth;
+      try {
+        EXPECT_EQ(set.select(), 12);
+      } catch (const std::bad_alloc&) {
+        ++failures;
+      }
+      const bool enough = g_arrays_until_failure.exchange(0) > 0;
+      for (auto& c : channels) EXPECT_FALSE(c.try_send(1));
+      if (enough) break;
+    }
+    EXPECT_GT(failures, 2);
+  });
+}
+#endif
 
 }  // namespace
 }  // namespace weft

@@ -429,5 +429,63 @@ WEFT_WORLD_TEST(E4_Cond, BoundedBuffer) {
   EXPECT_EQ(sum, 3 * int64_t{n} * (n + 1) / 2);
 }
 
+// Go's TestMutexFairness: ten operations complete beside a task that holds the mutex all the time
+// and one that asks for it as often.
+WEFT_WORLD_TEST(E4_Mutex, S1_FairnessTenLocksBesideAHog) {
+  mutex m;
+  std::atomic<bool> stop{false};
+  auto hog = spawn([&] {
+    while (!stop) {
+      m.lock();
+      this_task::sleep_for(100us);
+      m.unlock();
+    }
+  });
+  auto modest = spawn([&] {
+    for (int i = 0; i < 10; ++i) {
+      this_task::sleep_for(100us);
+      m.lock();
+      m.unlock();
+    }
+    return 10;
+  });
+  EXPECT_EQ(modest.join(), 10);
+  stop = true;
+  hog.join();
+}
+
+// Go's TestMutexStarvation, the part about TryLock: the mutex is on its way to a waiter that
+// starves, and free for nobody else.
+TEST(E4_Mutex, S1_TryLockFailsWhileStarving) {
+  test::no_retakes hold;
+  test::in_world(1, [] {
+    mutex m;
+    m.lock();
+    bool served = false;
+    auto starving = spawn([&] {
+      m.lock();
+      served = true;
+      m.unlock();
+    });
+    // On one processor, without retakes, it runs only where this task lets it.
+    ASSERT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));
+    auto until = clock::now() + 2ms;  // longer than starvation takes
+    while (clock::now() < until) {
+    }
+    m.unlock();
+    ASSERT_TRUE(m.try_lock());                                    // normal mode: a newcomer may win
+    ASSERT_TRUE(eventually_waiting(wait_reason::mutex_lock, 0));  // it was woken
+    ASSERT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));  // lost, and says so
+    EXPECT_FALSE(served);
+    m.unlock();
+    if (!served) {
+      EXPECT_FALSE(m.try_lock());
+    }
+    starving.join();
+    EXPECT_TRUE(m.try_lock());
+    m.unlock();
+  });
+}
+
 }  // namespace
 }  // namespace weft

@@ -172,5 +172,34 @@ WEFT_WORLD_TEST(TaskGroup, GroupMayDieRightAfterTheWait) {
   }
 }
 
+WEFT_WORLD_TEST(TaskGroup, WaitsHaveLimits) {
+  task_group g;
+  chan<int> gate(0);
+  g.go({.name = "by name"}, [gate] {
+    EXPECT_EQ(this_task::name(), "by name");
+    gate.recv();
+  });
+  EXPECT_FALSE(g.wait_for(0ns));
+  EXPECT_FALSE(g.wait_for(1ms));
+  EXPECT_FALSE(g.wait_until(std::chrono::steady_clock::time_point::min()));
+  auto [ctx, cancel] = with_cancel(background());
+  cancel();
+  EXPECT_FALSE(g.wait(ctx));
+  EXPECT_FALSE(g.ctx().err());
+  gate.send(1);
+  EXPECT_TRUE(g.wait_for(1h));
+  EXPECT_EQ(g.ctx().err(), errc::canceled);
+
+  task_group failing;
+  EXPECT_TRUE(failing.try_go({.name = "fails"}, [] { throw std::runtime_error("x"); }));
+  EXPECT_THROW(static_cast<void>(failing.wait(background())), std::runtime_error);
+  EXPECT_THROW(failing.go({.stack_size = 1}, [] {}), std::invalid_argument);
+  EXPECT_TRUE(failing.wait_for(0ns));
+  wait_group wg;
+  wg.go({.name = "of a wait group"}, [] { EXPECT_EQ(this_task::name(), "of a wait group"); });
+  EXPECT_THROW(wg.go({.stack_size = 1}, [] {}), std::invalid_argument);
+  wg.wait();
+}
+
 }  // namespace
 }  // namespace weft

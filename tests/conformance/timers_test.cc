@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "tests/conformance/world.h"
@@ -157,7 +158,7 @@ WEFT_WORLD_TEST(E3_Timers, S2_AfterFuncRunsInATaskOfItsOwn) {
   std::string label;
   with_labels(labels{{"who", "caller"}}, [&] {
     after_func(1ms, [&, ids] {
-      label = this_task::current_labels().pairs().at(0).second;
+      label = this_task::labels().pairs().at(0).second;
       ids.send(this_task::id());  // it may park
     });
   });
@@ -415,6 +416,17 @@ WEFT_WORLD_TEST(E3_Timers, ManySleepers) {
   }
   wg.wait();
   EXPECT_EQ(early.load(), 0);
+}
+
+// A range-for keeps the channel of a ticker that is gone.
+WEFT_WORLD_TEST(E3_Timers, ChannelsOfTemporariesMayBeRangedOver) {
+  int n = 0;
+  for (auto t : ticker(100us).channel()) {
+    EXPECT_NE(t, std::chrono::steady_clock::time_point());
+    if (++n == 3) break;
+  }
+  EXPECT_EQ(n, 3);
+  static_assert(!std::is_reference_v<decltype(timer(1s).channel())>);
 }
 
 }  // namespace

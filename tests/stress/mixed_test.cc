@@ -140,8 +140,8 @@ class factory {
     while (time_.running()) {
       std::unique_lock hold(turn_mutex_);
       int64_t before = turns_;
-      cv_.wait_for(hold, std::chrono::microseconds(random() % 200),
-                   [&] { return turns_ != before; });
+      static_cast<void>(cv_.wait_for(hold, std::chrono::microseconds(random() % 200),
+                                     [&] { return turns_ != before; }));
       ++turns_;
       if (random() % 2 == 0)
         cv_.notify_one();

@@ -6,6 +6,7 @@
 #include <weft/detail/waiter.h>
 #include <weft/error.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -25,10 +26,13 @@ class barrier_core {
   bool arrive(std::ptrdiff_t n, std::ptrdiff_t dropped, uint64_t& phase);
   void begin_phase() noexcept;
   void wait(uint64_t phase) noexcept;
+  bool wait(uint64_t phase, std::chrono::nanoseconds d) noexcept;
+  bool wait(uint64_t phase, std::chrono::steady_clock::time_point t) noexcept;
   bool wait(uint64_t phase, const context& ctx);
 
  private:
   bool wait_within(uint64_t phase, const wait_limit& limit) noexcept;
+  bool is_over(uint64_t phase) noexcept;
 
   small_lock lock_;
   uint64_t phase_ = 0;
@@ -45,7 +49,8 @@ struct no_completion {
 
 // A phase ends with the expected number of arrivals: the last one to arrive calls the completion
 // function, on its own task, then the next phase begins and all who wait go on. The function may
-// wait, but not for this barrier. All members are thread-safe.
+// wait, but not for this barrier. All members are thread-safe. The object may be destroyed as soon
+// as everybody else has returned from waiting, even while the last arrival has not returned.
 template <class Completion = detail::no_completion>
 class barrier {
   static_assert(std::is_nothrow_invocable_v<Completion&>,
@@ -75,31 +80,47 @@ class barrier {
   // caller is the last). Throws panic_error, and changes nothing, for n <= 0 or more arrivals than
   // the phase lacks.
   [[nodiscard]] arrival_token arrive(std::ptrdiff_t n = 1) {
-    return arrival_token(arrive_impl(n, 0));
+    uint64_t phase;
+    arrive_impl(n, 0, phase);
+    return arrival_token(phase);
   }
 
   // Waits for the end of the token's phase. Parks a task ("barrier wait"), blocks a thread.
   void wait(arrival_token&& token) const { core_.wait(token.phase_); }
 
-  // Waits until the context is cancelled or its deadline passes. False then, and also if it was
-  // cancelled before; the arrival counts all the same.
+  // As wait, with a limit; false when it was reached before the end of the phase, and also if the
+  // context was cancelled before. The arrival counts all the same.
+  [[nodiscard]] bool wait_for(arrival_token&& token, std::chrono::nanoseconds d) const {
+    return core_.wait(token.phase_, d);
+  }
+  [[nodiscard]] bool wait_until(arrival_token&& token,
+                                std::chrono::steady_clock::time_point t) const {
+    return core_.wait(token.phase_, t);
+  }
   [[nodiscard]] bool wait(arrival_token&& token, const context& ctx) const {
     return core_.wait(token.phase_, ctx);
   }
 
-  void arrive_and_wait() { wait(arrive()); }
+  void arrive_and_wait() {
+    uint64_t phase;
+    if (!arrive_impl(1, 0, phase)) core_.wait(phase);
+  }
 
   // Arrives once and lowers the number that the phases after this one expect.
-  void arrive_and_drop() { arrive_impl(1, 1); }
+  void arrive_and_drop() {
+    uint64_t phase;
+    arrive_impl(1, 1, phase);
+  }
 
  private:
-  uint64_t arrive_impl(std::ptrdiff_t n, std::ptrdiff_t dropped) {
-    uint64_t phase;
-    if (core_.arrive(n, dropped, phase)) {
+  // True for the last arrival, for which the phase is over; the barrier may be gone then.
+  bool arrive_impl(std::ptrdiff_t n, std::ptrdiff_t dropped, uint64_t& phase) {
+    const bool last = core_.arrive(n, dropped, phase);
+    if (last) {
       completion_();
       core_.begin_phase();
     }
-    return phase;
+    return last;
   }
 
   mutable detail::barrier_core core_;

@@ -82,19 +82,25 @@ class chan {
   // a value to send is still the caller's (it is moved from on success only), and none was taken.
   // What is possible at once is done even if the time has passed; but not if the context is
   // cancelled.
-  result<void> send_for(T&& v, std::chrono::nanoseconds d) const { return send_within(v, d); }
-  result<void> send_until(T&& v, std::chrono::steady_clock::time_point t) const {
+  [[nodiscard]] result<void> send_for(T&& v, std::chrono::nanoseconds d) const {
+    return send_within(v, d);
+  }
+  [[nodiscard]] result<void> send_until(T&& v, std::chrono::steady_clock::time_point t) const {
     return send_within(v, t);
   }
-  result<void> send(const context& ctx, T&& v) const { return send_within(v, ctx); }
-  result<void> send_for(const T& v, std::chrono::nanoseconds d) const { return send_for(T(v), d); }
-  result<void> send_until(const T& v, std::chrono::steady_clock::time_point t) const {
+  [[nodiscard]] result<void> send(const context& ctx, T&& v) const { return send_within(v, ctx); }
+  [[nodiscard]] result<void> send_for(const T& v, std::chrono::nanoseconds d) const {
+    return send_for(T(v), d);
+  }
+  [[nodiscard]] result<void> send_until(const T& v, std::chrono::steady_clock::time_point t) const {
     return send_until(T(v), t);
   }
-  result<void> send(const context& ctx, const T& v) const { return send(ctx, T(v)); }
-  result<T> recv_for(std::chrono::nanoseconds d) const { return recv_within(d); }
-  result<T> recv_until(std::chrono::steady_clock::time_point t) const { return recv_within(t); }
-  result<T> recv(const context& ctx) const { return recv_within(ctx); }
+  [[nodiscard]] result<void> send(const context& ctx, const T& v) const { return send(ctx, T(v)); }
+  [[nodiscard]] result<T> recv_for(std::chrono::nanoseconds d) const { return recv_within(d); }
+  [[nodiscard]] result<T> recv_until(std::chrono::steady_clock::time_point t) const {
+    return recv_within(t);
+  }
+  [[nodiscard]] result<T> recv(const context& ctx) const { return recv_within(ctx); }
 
   // No more values will be sent: receivers drain the buffer and then get nullopt, blocked senders
   // throw. Throws panic_error for a closed ("close of closed channel") or nil channel.
@@ -155,8 +161,9 @@ class chan {
   template <class Limit>
   result<T> recv_within(const Limit& limit) const {
     slot s;
-    if (error_code e = detail::recv_limited(core(), &s, limit)) return e;
-    return *s.take();
+    if (error_code e = detail::recv_limited(core(), &s, limit))
+      return result<T>(boost::system::in_place_error, e);  // T may be error_code
+    return result<T>(boost::system::in_place_value, *s.take());
   }
 
   detail::chan_core& core() const { return core_ ? *core_ : detail::chan_core::nil(); }
@@ -173,11 +180,11 @@ class recv_chan {
   std::optional<T> recv() const { return chan_.recv(); }
   std::optional<T> try_recv() const { return chan_.try_recv(); }
   std::optional<T> try_recv(bool& open) const { return chan_.try_recv(open); }
-  result<T> recv_for(std::chrono::nanoseconds d) const { return chan_.recv_for(d); }
-  result<T> recv_until(std::chrono::steady_clock::time_point t) const {
+  [[nodiscard]] result<T> recv_for(std::chrono::nanoseconds d) const { return chan_.recv_for(d); }
+  [[nodiscard]] result<T> recv_until(std::chrono::steady_clock::time_point t) const {
     return chan_.recv_until(t);
   }
-  result<T> recv(const context& ctx) const { return chan_.recv(ctx); }
+  [[nodiscard]] result<T> recv(const context& ctx) const { return chan_.recv(ctx); }
   size_t size() const noexcept { return chan_.size(); }
   size_t capacity() const noexcept { return chan_.capacity(); }
   bool is_nil() const noexcept { return chan_.is_nil(); }
@@ -198,20 +205,24 @@ class send_chan {
       : chan_(c) {}  // NOLINT: as in Go, a channel converts to its ends
   void send(T v) const { chan_.send(std::move(v)); }
   bool try_send(T v) const { return chan_.try_send(std::move(v)); }
-  result<void> send_for(T&& v, std::chrono::nanoseconds d) const {
+  [[nodiscard]] result<void> send_for(T&& v, std::chrono::nanoseconds d) const {
     return chan_.send_for(std::move(v), d);
   }
-  result<void> send_until(T&& v, std::chrono::steady_clock::time_point t) const {
+  [[nodiscard]] result<void> send_until(T&& v, std::chrono::steady_clock::time_point t) const {
     return chan_.send_until(std::move(v), t);
   }
-  result<void> send(const context& ctx, T&& v) const { return chan_.send(ctx, std::move(v)); }
-  result<void> send_for(const T& v, std::chrono::nanoseconds d) const {
+  [[nodiscard]] result<void> send(const context& ctx, T&& v) const {
+    return chan_.send(ctx, std::move(v));
+  }
+  [[nodiscard]] result<void> send_for(const T& v, std::chrono::nanoseconds d) const {
     return chan_.send_for(v, d);
   }
-  result<void> send_until(const T& v, std::chrono::steady_clock::time_point t) const {
+  [[nodiscard]] result<void> send_until(const T& v, std::chrono::steady_clock::time_point t) const {
     return chan_.send_until(v, t);
   }
-  result<void> send(const context& ctx, const T& v) const { return chan_.send(ctx, v); }
+  [[nodiscard]] result<void> send(const context& ctx, const T& v) const {
+    return chan_.send(ctx, v);
+  }
   void close() const { chan_.close(); }
   size_t size() const noexcept { return chan_.size(); }
   size_t capacity() const noexcept { return chan_.capacity(); }

@@ -35,14 +35,14 @@ class condition_variable {
   template <class Lock>
   [[nodiscard]] bool wait(Lock& lock, const context& ctx) {
     detail::waiter w;
-    enqueue(w);
-    lock.unlock();
+    enqueue(w, ctx);
+    unlock(lock, w);
     bool notified = sleep(w, ctx);
     lock.lock();
     return notified;
   }
   template <class Lock, std::predicate Predicate>
-  bool wait(Lock& lock, const context& ctx, Predicate done) {
+  [[nodiscard]] bool wait(Lock& lock, const context& ctx, Predicate done) {
     while (!done()) {
       if (!wait(lock, ctx)) return done();
     }
@@ -55,7 +55,8 @@ class condition_variable {
                                                        : std::cv_status::timeout;
   }
   template <class Lock, class Predicate>
-  bool wait_until(Lock& lock, std::chrono::steady_clock::time_point t, Predicate done) {
+  [[nodiscard]] bool wait_until(Lock& lock, std::chrono::steady_clock::time_point t,
+                                Predicate done) {
     while (!done()) {
       if (wait_until(lock, t) == std::cv_status::timeout) return done();
     }
@@ -66,7 +67,7 @@ class condition_variable {
     return wait_until(lock, after(d));
   }
   template <class Lock, class Predicate>
-  bool wait_for(Lock& lock, std::chrono::nanoseconds d, Predicate done) {
+  [[nodiscard]] bool wait_for(Lock& lock, std::chrono::nanoseconds d, Predicate done) {
     return wait_until(lock, after(d), std::move(done));
   }
 
@@ -84,12 +85,24 @@ class condition_variable {
     // The place in the queue is taken before the lock is released, so no notification can be
     // missed.
     enqueue(w);
-    lock.unlock();
+    unlock(lock, w);
     bool notified = sleep(w, deadline_ns);
     lock.lock();
     return notified;
   }
+  // The waiter must not stay in the queue when its frame goes.
+  template <class Lock>
+  void unlock(Lock& lock, detail::waiter& w) {
+    try {
+      lock.unlock();
+    } catch (...) {
+      withdraw(w);
+      throw;
+    }
+  }
   void enqueue(detail::waiter& w) noexcept;
+  void enqueue(detail::waiter& w, const context& ctx);  // throws before it does anything
+  void withdraw(detail::waiter& w) noexcept;
   bool sleep(detail::waiter& w, int64_t deadline_ns) noexcept;
   bool sleep(detail::waiter& w, const context& ctx);
   bool sleep_within(detail::waiter& w, const detail::wait_limit& limit) noexcept;

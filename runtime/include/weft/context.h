@@ -236,8 +236,8 @@ stop_function after_func_node(const context& ctx, std::function<void()> f);
 }
 
 // Runs f() in a task of its own once `ctx` is cancelled; at once if it is already. The task runs
-// under background(). If ctx can no longer be cancelled by anybody, f is destroyed without having
-// run.
+// under background(). If nobody can cancel ctx any more, f will not run and is destroyed with the
+// last copy of the stop_function.
 template <std::invocable F>
 stop_function after_func(const context& ctx, F f) {
   if constexpr (std::is_copy_constructible_v<F>)

@@ -51,7 +51,7 @@ class labels {
 
 namespace this_task {
 // The calling task's labels; a task inherits its creator's.
-labels current_labels();
+weft::labels labels();
 }  // namespace this_task
 
 namespace detail {
@@ -71,7 +71,7 @@ class label_scope {
 // samples.
 template <class F>
 auto with_labels(const labels& l, F&& f) -> std::invoke_result_t<F> {
-  detail::label_scope scope(this_task::current_labels().with(l));
+  detail::label_scope scope(this_task::labels().with(l));
   return std::invoke(std::forward<F>(f));
 }
 

@@ -26,13 +26,13 @@ class latch {
   void count_down(std::ptrdiff_t n = 1);
 
   // True once the count is 0. Never fails spuriously.
-  bool try_wait() const noexcept;
+  [[nodiscard]] bool try_wait() const noexcept;
 
   // Waits until the count is 0. Parks a task ("latch wait"), blocks a thread.
   void wait() const;
   // Waits at most d. False if the count was not 0 in time.
-  bool wait_for(std::chrono::nanoseconds d) const;
-  bool wait_until(std::chrono::steady_clock::time_point t) const;
+  [[nodiscard]] bool wait_for(std::chrono::nanoseconds d) const;
+  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point t) const;
   // Waits until the context is cancelled or its deadline passes. False then, and also if it was
   // cancelled before, whatever the count is.
   [[nodiscard]] bool wait(const context& ctx) const;

@@ -62,10 +62,10 @@ class mutex {
       lock_slow();
   }
   // False if it is locked or reserved for a starving waiter. Never waits, never fails spuriously.
-  bool try_lock() noexcept;
+  [[nodiscard]] bool try_lock() noexcept;
   // Waits at most d. False if it could not be had in time.
-  bool try_lock_for(std::chrono::nanoseconds d);
-  bool try_lock_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool try_lock_for(std::chrono::nanoseconds d);
+  [[nodiscard]] bool try_lock_until(std::chrono::steady_clock::time_point t);
   // Waits until the context is cancelled or its deadline passes. False without the lock then, and
   // also if it was cancelled before; ctx.err() says which.
   [[nodiscard]] bool lock(const context& ctx);

@@ -1,7 +1,8 @@
 #pragma once
 // call_once and once: something that happens once, however many ask for it. They differ in what an
 // exception means: for call_once, as in std, that it has not happened; for once, as in Go, that it
-// has.
+// has. Neither has a form with a limit: who gave up waiting would go on without what the others
+// were told is there. Limit what f does instead, and let it throw.
 #include <weft/detail/waiter.h>
 
 #include <atomic>

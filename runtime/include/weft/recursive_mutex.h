@@ -18,10 +18,10 @@ class recursive_mutex {
 
   void lock();
   // False if somebody else has it. Never waits.
-  bool try_lock() noexcept;
+  [[nodiscard]] bool try_lock() noexcept;
   // Waits at most d. False if it could not be had in time.
-  bool try_lock_for(std::chrono::nanoseconds d);
-  bool try_lock_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool try_lock_for(std::chrono::nanoseconds d);
+  [[nodiscard]] bool try_lock_until(std::chrono::steady_clock::time_point t);
   // Waits until the context is cancelled or its deadline passes. False without the lock then, and
   // also if it was cancelled before, unless the caller has it already.
   [[nodiscard]] bool lock(const context& ctx);

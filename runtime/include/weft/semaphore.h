@@ -65,10 +65,12 @@ class counting_semaphore {
     if (!core_.try_acquire()) core_.acquire();
   }
   // False if there is none. Never waits, never fails spuriously.
-  bool try_acquire() noexcept { return core_.try_acquire(); }
+  [[nodiscard]] bool try_acquire() noexcept { return core_.try_acquire(); }
   // Waits at most d. False if there was none in time.
-  bool try_acquire_for(std::chrono::nanoseconds d) { return core_.acquire_for(d); }
-  bool try_acquire_until(std::chrono::steady_clock::time_point t) { return core_.acquire_until(t); }
+  [[nodiscard]] bool try_acquire_for(std::chrono::nanoseconds d) { return core_.acquire_for(d); }
+  [[nodiscard]] bool try_acquire_until(std::chrono::steady_clock::time_point t) {
+    return core_.acquire_until(t);
+  }
   // Waits until the context is cancelled or its deadline passes. False without a permit then, and
   // also if it was cancelled before.
   [[nodiscard]] bool acquire(const context& ctx) { return core_.acquire(ctx); }

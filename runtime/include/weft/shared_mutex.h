@@ -33,10 +33,10 @@ class shared_mutex {
 
   void lock();
   // False if anybody holds it or a writer waits. Never waits, never fails spuriously.
-  bool try_lock() noexcept;
+  [[nodiscard]] bool try_lock() noexcept;
   // Waits at most d, keeping new readers out meanwhile. False if it could not be had in time.
-  bool try_lock_for(std::chrono::nanoseconds d);
-  bool try_lock_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool try_lock_for(std::chrono::nanoseconds d);
+  [[nodiscard]] bool try_lock_until(std::chrono::steady_clock::time_point t);
   // Waits until the context is cancelled or its deadline passes. False without the lock then, and
   // also if it was cancelled before.
   [[nodiscard]] bool lock(const context& ctx);
@@ -47,13 +47,13 @@ class shared_mutex {
     if (detail::must_take_long_way() || !enter_shared()) lock_shared_slow();
   }
   // False if a writer holds it or waits.
-  bool try_lock_shared() noexcept {
+  [[nodiscard]] bool try_lock_shared() noexcept {
     if (!enter_shared()) return false;
     if (detail::must_take_long_way()) writers_.note_acquired();
     return true;
   }
-  bool try_lock_shared_for(std::chrono::nanoseconds d);
-  bool try_lock_shared_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool try_lock_shared_for(std::chrono::nanoseconds d);
+  [[nodiscard]] bool try_lock_shared_until(std::chrono::steady_clock::time_point t);
   [[nodiscard]] bool lock_shared(const context& ctx);
   // When no reader holds it the process ends: "fatal error: sync: RUnlock of unlocked RWMutex".
   void unlock_shared() {

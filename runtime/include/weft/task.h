@@ -102,9 +102,11 @@ class [[nodiscard]] join_handle {
 
   // The same with a limit: errc::timed_out or the context's error when that is reached before the
   // task has ended. The handle then still is joinable and the task goes on.
-  result<T> join_for(std::chrono::nanoseconds d) { return join_within(d); }
-  result<T> join_until(std::chrono::steady_clock::time_point t) { return join_within(t); }
-  result<T> join(const context& ctx) { return join_within(ctx); }
+  [[nodiscard]] result<T> join_for(std::chrono::nanoseconds d) { return join_within(d); }
+  [[nodiscard]] result<T> join_until(std::chrono::steady_clock::time_point t) {
+    return join_within(t);
+  }
+  [[nodiscard]] result<T> join(const context& ctx) { return join_within(ctx); }
 
   // True until join() or a move.
   bool joinable() const noexcept { return state_ != nullptr; }
@@ -124,12 +126,13 @@ class [[nodiscard]] join_handle {
   template <class Limit>
   result<T> join_within(const Limit& limit) {
     if (state_ == nullptr) detail::throw_empty_join();
-    if (error_code e = state_->wait(limit)) return e;
+    if (error_code e = state_->wait(limit))
+      return result<T>(boost::system::in_place_error, e);  // T may be error_code
     if constexpr (std::is_void_v<T>) {
       join();
       return {};
     } else {
-      return join();
+      return result<T>(boost::system::in_place_value, join());
     }
   }
 
@@ -142,17 +145,18 @@ namespace detail {
 template <class State, class Result, class F>
 struct spawn_body {
   std::shared_ptr<State> shared;
-  F fn;
+  std::optional<F> fn;
 
   void operator()() {
     try {
       if constexpr (std::is_void_v<Result>)
-        std::invoke(fn);
+        std::invoke(*fn);
       else
-        shared->value.emplace(std::invoke(fn));
+        shared->value.emplace(std::invoke(*fn));
     } catch (...) {
       shared->fail();
     }
+    fn.reset();  // as std::thread: who joins may rely on its end
     shared->finish();
   }
   const void* completes() const noexcept { return static_cast<const join_state*>(shared.get()); }

@@ -11,8 +11,10 @@
 #include <weft/wait_group.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -47,23 +49,38 @@ class task_group {
   // Runs f(), or f(ctx()), in a new task of the group. f returns void: report a failure by
   // throwing.
   template <class F>
-  void go(F&& f) {
-    std::decay_t<F> body(std::forward<F>(f));
+  WEFT_ALWAYS_INLINE void go(F&& f) {
+    body<std::decay_t<F>> b{this, std::forward<F>(f)};
     if (slots_) slots_->send({});
-    start(std::move(body));
+    start(place{this}, b, {});
+  }
+  template <class F>
+  WEFT_ALWAYS_INLINE void go(const spawn_options& options, F&& f) {
+    const detail::spawn_params params = detail::params_of(options);
+    body<std::decay_t<F>> b{this, std::forward<F>(f)};
+    if (slots_) slots_->send({});
+    start(place{this}, b, params);
   }
 
   // As go, but false, without waiting, if the limit is reached. f is moved from only on success.
   template <class F>
-  [[nodiscard]] bool try_go(F&& f) {
-    if (slots_ && !slots_->try_send({})) return false;
-    start(std::forward<F>(f));
-    return true;
+  [[nodiscard]] WEFT_ALWAYS_INLINE bool try_go(F&& f) {
+    return try_start(std::forward<F>(f), {});
+  }
+  template <class F>
+  [[nodiscard]] WEFT_ALWAYS_INLINE bool try_go(const spawn_options& options, F&& f) {
+    return try_start(std::forward<F>(f), detail::params_of(options));
   }
 
-  // Waits until all tasks have ended, then cancels the context and rethrows the first exception, if
-  // there was one. Once; a second call returns at once.
+  // Waits until all tasks have ended, their functions and task-locals destroyed, then cancels the
+  // context and rethrows the first exception, if there was one. Once; a second call returns at
+  // once.
   void wait();
+  // As wait, with a limit; false when it was reached before all tasks had ended: they go on, and
+  // the group can be waited for again.
+  [[nodiscard]] bool wait_for(std::chrono::nanoseconds d);
+  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point t);
+  [[nodiscard]] bool wait(const context& limit);
 
   // Asks the tasks to end. Not a failure: wait() does not throw for it.
   void cancel() const noexcept { cancel_(); }
@@ -74,31 +91,58 @@ class task_group {
   explicit task_group(std::pair<context, cancel_cause_function> own);
 
   template <class F>
-  void start(F&& f) {
-    using body = std::decay_t<F>;
+  struct body {
+    task_group* group;
+    std::optional<F> fn;
+    void operator()() noexcept {
+      group->run(*fn);
+      // The callable dies before the group counts its task as ended.
+      fn.reset();
+      std::exchange(group, nullptr)->end();
+    }
+    const void* completes() const noexcept { return group != nullptr ? &group->tasks_ : nullptr; }
+  };
+
+  // One of the tasks that the limit allows, given back unless a task has taken it over.
+  struct place {
+    task_group* group;
+    explicit place(task_group* g) noexcept : group(g) {}
+    place(place&& o) noexcept : group(std::exchange(o.group, nullptr)) {}
+    ~place() {
+      if (group != nullptr) group->give_place_back();
+    }
+  };
+
+  template <class Body>
+  WEFT_ALWAYS_INLINE void start(place p, Body& b, const detail::spawn_params& params) {
     tasks_.add(1);
-    with_context(ctx_, [&] {
-      weft::go([this, fn = body(std::forward<F>(f))]() mutable {
-        // The callable dies before the group counts its task as ended.
-        run(std::optional<body>(std::move(fn)));
-        end();
-      });
-    });
+    p.group = nullptr;
+    detail::context_scope scope(ctx_);
+    detail::spawn_task(detail::body_ops_for<Body>, &b, params);
   }
 
   template <class F>
-  void run(std::optional<F> fn) noexcept {
+  WEFT_ALWAYS_INLINE bool try_start(F&& f, const detail::spawn_params& params) {
+    if (slots_ && !slots_->try_send({})) return false;
+    place p(this);
+    body<std::decay_t<F>> b{this, std::forward<F>(f)};
+    start(std::move(p), b, params);
+    return true;
+  }
+
+  template <class F>
+  void run(F& fn) noexcept {
     try {
       if constexpr (std::is_invocable_v<F&, const context&>) {
         static_assert(
             std::is_void_v<std::invoke_result_t<F&, const context&>>,
             "task_group::go: the function returns void and reports a failure by throwing");
-        (*fn)(ctx_);
+        std::invoke(fn, ctx_);
       } else {
         static_assert(
             std::is_void_v<std::invoke_result_t<F&>>,
             "task_group::go: the function returns void and reports a failure by throwing");
-        (*fn)();
+        std::invoke(fn);
       }
     } catch (...) {
       fail(std::current_exception());
@@ -107,6 +151,7 @@ class task_group {
 
   void fail(std::exception_ptr e) noexcept;
   void end() noexcept;
+  void give_place_back() noexcept;
 
   context ctx_;
   cancel_cause_function cancel_;

@@ -70,7 +70,8 @@ class timer {
 
   // The nil channel if the timer is one of after_func(). Receiving works as long as the channel is
   // held, also without the timer.
-  const recv_chan<time_point>& channel() const noexcept { return channel_; }
+  const recv_chan<time_point>& channel() const& noexcept { return channel_; }
+  recv_chan<time_point> channel() && noexcept { return std::move(channel_); }
 
   // True if this call prevented the event: it had not happened, or its value had not been received
   // yet. Does not close the channel, and does not wait for the function of after_func(), which may
@@ -104,7 +105,8 @@ class ticker {
   // NewTicker") for period <= 0.
   explicit ticker(std::chrono::nanoseconds period);
 
-  const recv_chan<time_point>& channel() const noexcept { return channel_; }
+  const recv_chan<time_point>& channel() const& noexcept { return channel_; }
+  recv_chan<time_point> channel() && noexcept { return std::move(channel_); }
 
   // No more ticks. Does not close the channel.
   void stop() const;
@@ -125,11 +127,12 @@ recv_chan<std::chrono::steady_clock::time_point> after(std::chrono::nanoseconds 
 recv_chan<std::chrono::steady_clock::time_point> tick(std::chrono::nanoseconds period);
 
 // Runs f() in a new task, d from now; d <= 0: at once. The task carries the labels of the caller of
-// after_func(), which is also shown as its creator. An exception that escapes f ends the process.
+// after_func(), runs under background() and shows that call as the place of its creation. An
+// exception that escapes f ends the process.
 // The timer that is returned can stop or repeat it; f lives as long as a call may come, and
 // dropping the timer does not stop it.
 template <class F>
-timer after_func(std::chrono::nanoseconds d, F f) {
+WEFT_ALWAYS_INLINE timer after_func(std::chrono::nanoseconds d, F f) {
   static_assert(std::is_invocable_v<F&>, "weft::after_func(d, f) calls f without arguments");
   struct holder final : detail::later {
     explicit holder(F&& g) : fn(std::move(g)) {}

@@ -9,6 +9,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
 namespace weft {
@@ -32,35 +35,49 @@ class wait_group {
   // afterwards. The object may be destroyed as soon as wait() has returned and no other call is
   // under way.
   void wait();
-  // As wait, with a limit; false when it was reached before the counter was 0. A cancelled context
-  // ends the wait at once, whatever the counter is.
+  // As wait, with a limit; false when it was reached before the counter was 0. A limit in the past
+  // only asks. A cancelled context ends the wait at once, whatever the counter is.
   [[nodiscard]] bool wait_for(std::chrono::nanoseconds d);
   [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point t);
   [[nodiscard]] bool wait(const context& ctx);
 
-  // add(1), run f in a new task, done() when it returns. An exception that escapes f ends the
-  // process.
+  // add(1), run f in a new task; done() once it has returned, and its function and task-locals are
+  // destroyed. An exception that escapes f ends the process.
   template <class F>
   WEFT_ALWAYS_INLINE void go(F&& f) {
-    add(1);
-    weft::go(body<std::decay_t<F>>{this, std::forward<F>(f)});
+    start(std::forward<F>(f), {});
+  }
+  template <class F>
+  WEFT_ALWAYS_INLINE void go(const spawn_options& options, F&& f) {
+    start(std::forward<F>(f), detail::params_of(options));
   }
 
  private:
   friend struct detail::debug_offsets;
 
   bool wait_within(const detail::wait_limit& limit) noexcept;
+  bool is_zero() noexcept;
 
   template <class F>
   struct body {
     wait_group* group;
-    F fn;
+    std::optional<F> fn;
     void operator()() {
-      fn();
-      group->done();
+      std::invoke(*fn);
+      fn.reset();
+      std::exchange(group, nullptr)->task_ended();
     }
     const void* completes() const noexcept { return group; }
   };
+
+  template <class F>
+  WEFT_ALWAYS_INLINE void start(F&& f, const detail::spawn_params& params) {
+    using body_type = body<std::decay_t<F>>;
+    body_type b{this, std::forward<F>(f)};  // may throw, and nothing is counted then
+    add(1);
+    detail::spawn_task(detail::body_ops_for<body_type>, &b, params);
+  }
+  void task_ended();
 
   detail::small_lock lock_;
   int64_t count_ = 0;

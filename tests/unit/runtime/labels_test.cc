@@ -29,19 +29,19 @@ TEST(Labels, WithMergesAndOverwrites) {
 }
 
 WEFT_WORLD_TEST(Labels, AreRestoredAfterTheCallAlsoWhenItThrows) {
-  EXPECT_TRUE(this_task::current_labels().empty());
+  EXPECT_TRUE(this_task::labels().empty());
   with_labels({{"a", "1"}}, [] {
     EXPECT_THROW(
         with_labels(
             {{"a", "2"}, {"b", "3"}},
             [] {
-              EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"a", "2"}, {"b", "3"}}));
+              EXPECT_EQ(this_task::labels().pairs(), (pairs{{"a", "2"}, {"b", "3"}}));
               throw std::runtime_error("x");
             }),
         std::runtime_error);
-    EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"a", "1"}}));
+    EXPECT_EQ(this_task::labels().pairs(), (pairs{{"a", "1"}}));
   });
-  EXPECT_TRUE(this_task::current_labels().empty());
+  EXPECT_TRUE(this_task::labels().empty());
 }
 
 WEFT_WORLD_TEST(Labels, AreInheritedAtCreationAndLiveAsLongAsTheTask) {
@@ -50,15 +50,15 @@ WEFT_WORLD_TEST(Labels, AreInheritedAtCreationAndLiveAsLongAsTheTask) {
     for (int i = 0; i < 10; ++i) {
       wg.go([] {
         this_task::yield();
-        EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"user", "alice"}}));
+        EXPECT_EQ(this_task::labels().pairs(), (pairs{{"user", "alice"}}));
       });
     }
   });
-  EXPECT_TRUE(this_task::current_labels().empty());
+  EXPECT_TRUE(this_task::labels().empty());
   wg.wait();
   // Records are reused: a new task has its creator's labels, not its predecessor's.
   for (int i = 0; i < 10; ++i)
-    spawn([] { EXPECT_TRUE(this_task::current_labels().empty()); }).join();
+    spawn([] { EXPECT_TRUE(this_task::labels().empty()); }).join();
 }
 
 WEFT_WORLD_TEST(Labels, FollowTheTaskOverParks) {
@@ -68,7 +68,7 @@ WEFT_WORLD_TEST(Labels, FollowTheTaskOverParks) {
       with_labels({{"i", std::to_string(i)}}, [i] {
         for (int k = 0; k < 20; ++k) {
           this_task::yield();
-          ASSERT_EQ(this_task::current_labels().pairs(), (pairs{{"i", std::to_string(i)}}));
+          ASSERT_EQ(this_task::labels().pairs(), (pairs{{"i", std::to_string(i)}}));
         }
       });
     });
@@ -80,11 +80,11 @@ TEST(Labels, ForeignThreadsHaveTheirOwn) {
   test::in_world(1, [] {
     with_labels({{"a", "1"}}, [] {
       std::thread([] {
-        EXPECT_TRUE(this_task::current_labels().empty());
+        EXPECT_TRUE(this_task::labels().empty());
         with_labels({{"t", "x"}}, [] {
-          EXPECT_EQ(this_task::current_labels().pairs(), (pairs{{"t", "x"}}));
+          EXPECT_EQ(this_task::labels().pairs(), (pairs{{"t", "x"}}));
         });
-        EXPECT_TRUE(this_task::current_labels().empty());
+        EXPECT_TRUE(this_task::labels().empty());
       }).join();
     });
   });
