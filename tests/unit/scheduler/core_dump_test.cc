@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/check.h"
 #include "scheduler/park.h"
 
 namespace weft::sched {
@@ -114,6 +115,24 @@ TEST_F(CoreDumpDeathTest, NothingIsPreparedForACoreThatWillNotBeWritten) {
     });
   };
   EXPECT_EXIT(body(), ::testing::ExitedWithCode(42), "");
+}
+
+TEST_F(CoreDumpDeathTest, FatalErrorsPrepareTheCoreOfTracebackCrash) {
+  auto body = [] {
+    want_a_tiny_core();
+    ::setenv("WEFT_TRACEBACK", "crash", 1);
+    static base::crash_hook by_run;
+    park_some_and(3, [] {
+      by_run = base::set_crash_hook([]() noexcept {
+        by_run();
+        if (g_core_dump.in_place == 1 + 3) base::log_line("all stacks are in the core");
+      });
+      base::fatal("meant");
+      return 1;
+    });
+  };
+  EXPECT_EXIT(body(), ::testing::KilledBySignal(SIGABRT),
+              "fatal error: meant(.|\n)*all stacks are in the core");
 }
 
 TEST_F(CoreDumpDeathTest, DefaultActionIsTakenAfterwards) {
