@@ -54,6 +54,9 @@ struct foreign_guard {
     t->next = nullptr;
     free_tasks(t);
     recycle_thread_record(th);
+    // Awake, it may have been what a look for a deadlock took hope from, and nobody else will ask
+    // for the next look.
+    if (g_sched.running_procs.load(std::memory_order_seq_cst) == 0) wake_monitor();
   }
 };
 thread_local foreign_guard t_foreign_guard;
