@@ -167,5 +167,33 @@ TEST_F(CoreDumpDeathTest, HandlerOfTheProgramIsAskedAndMayGoOn) {
   EXPECT_EXIT(body(), ::testing::ExitedWithCode(42), "");
 }
 
+TEST_F(CoreDumpDeathTest, HandlerOfTheProgramForOneTimeIsCalledOnce) {
+  auto body = [] {
+    want_a_tiny_core();
+    struct sigaction once {};
+    once.sa_handler = [](int) {};
+    once.sa_flags = SA_RESETHAND;
+    ::sigaction(SIGXCPU, &once, nullptr);
+    park_some_and(3, [] {
+      ::raise(SIGXCPU);
+      ::raise(SIGXCPU);
+      return 1;
+    });
+  };
+  EXPECT_EXIT(body(), ::testing::KilledBySignal(SIGXCPU), "");
+}
+
+TEST_F(CoreDumpDeathTest, HandledSignalsChangeTheCoreAFewTimesOnly) {
+  auto body = [] {
+    want_a_tiny_core();
+    ::signal(SIGXCPU, [](int) {});
+    park_some_and(3, [] {
+      for (int i = 0; i < 1000; ++i) ::raise(SIGXCPU);
+      return g_core_dump.in_place == 16 ? 42 : 1;
+    });
+  };
+  EXPECT_EXIT(body(), ::testing::ExitedWithCode(42), "");
+}
+
 }  // namespace
 }  // namespace weft::sched
