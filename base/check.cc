@@ -15,6 +15,7 @@ namespace weft::base {
 namespace {
 
 std::atomic<fatal_hook> g_fatal_hook{nullptr};
+std::atomic<crash_hook> g_crash_hook{nullptr};
 std::atomic<pid_t> g_reporter{0};  // the thread whose report is printed
 
 }  // namespace
@@ -40,6 +41,8 @@ void check_failed(const char* expression, const char* file, int line) noexcept {
 
 void set_fatal_hook(fatal_hook hook) noexcept { g_fatal_hook.store(hook); }
 
+crash_hook set_crash_hook(crash_hook hook) noexcept { return g_crash_hook.exchange(hook); }
+
 void begin_report() noexcept {
   pid_t me = ::gettid();
   pid_t reporter = 0;
@@ -50,6 +53,8 @@ void begin_report() noexcept {
 
 void end_report() noexcept {
   if (traceback_level() == traceback::crash) {
+    // With the default action back, nobody else would be asked what belongs into the core.
+    if (crash_hook hook = g_crash_hook.load()) hook();
     ::signal(SIGABRT, SIG_DFL);
     std::abort();
   }

@@ -28,6 +28,11 @@ void write_stderr(const char* text, size_t size) noexcept;
 using fatal_hook = void (*)() noexcept;
 void set_fatal_hook(fatal_hook hook) noexcept;
 
+// Called by end_report() before it raises SIGABRT, to put into the core file what is kept out of
+// it. Set at start-up; returns what was set before.
+using crash_hook = void (*)() noexcept;
+crash_hook set_crash_hook(crash_hook hook) noexcept;
+
 // One line on stderr, "weft: " in front. For facts that are said once, such as the choice of
 // poller.
 [[gnu::format(printf, 1, 2)]] void log_line(const char* format, ...) noexcept;

@@ -163,11 +163,11 @@ answered capture_running(task& t, size_t depth, raw_capture& out) {
       },
       &s);
   if (!s.sent) return answered::moved;
-  int64_t deadline = base::now_ns() + signal_patience_ns;
+  int64_t deadline = base::true_now_ns() + signal_patience_ns;
   for (;;) {
     uint32_t state = r.state.load(std::memory_order_acquire);
     if (state == 3) break;
-    int64_t left = deadline - base::now_ns();
+    int64_t left = deadline - base::true_now_ns();
     if (left <= 0 && state == 1) {
       if (r.state.compare_exchange_strong(state, 0, std::memory_order_acq_rel)) return answered::no;
       continue;

@@ -203,7 +203,7 @@ class sampler {
     if (s->armed || hz_ <= 0) return;
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = profile_signal();
+    event.sigev_signo = sched::profile_signal();
     event.sigev_notify_thread_id = th->tid;
     // The kernel's encoding of "CPU clock of thread tid".
     auto clock = static_cast<clockid_t>((~static_cast<unsigned>(th->tid) << 3) | 6u);
@@ -267,14 +267,9 @@ class sampler {
     });
   }
 
-  static int profile_signal() {
-    static const int signo = sched::signal_for("profile", SIGPROF);
-    return signo;
-  }
-
   static void install_handler() {
     static const bool installed = [] {
-      sched::install_signal(profile_signal(), on_tick);
+      sched::install_signal(sched::profile_signal(), on_tick);
       return true;
     }();
     static_cast<void>(installed);

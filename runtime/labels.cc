@@ -36,6 +36,8 @@ void set_current_labels(const labels& l) noexcept {
 }
 
 void install_task_hooks() noexcept {
+  static std::atomic_flag done;
+  if (done.test_and_set()) return;
   sched::g_task_hooks.created = [](sched::task& parent, sched::task& child) noexcept {
     const void* inherited = parent.labels.load(std::memory_order_relaxed);
     child.labels.store(retain_labels(static_cast<const label_node*>(inherited)),
@@ -52,6 +54,9 @@ void install_task_hooks() noexcept {
 }  // namespace detail
 
 namespace {
+
+// Before main: a thread that uses labels or contexts may end before the first run.
+[[maybe_unused]] const bool g_hooks_at_load = (detail::install_task_hooks(), true);
 
 // Sorted by key; of equal keys the last stays.
 detail::label_node* make_node(std::vector<labels::pair> pairs) {

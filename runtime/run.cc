@@ -43,6 +43,7 @@ void start_process_once() {
       const sched::report_port& port = sched::current_report_port();
       if (port.dump_all != nullptr) port.dump_all(STDERR_FILENO);
     });
+    base::set_crash_hook(sched::prepare_core_dump);
     install_task_hooks();
     start_lock_order();
     if (weft_wire_all != nullptr) weft_wire_all();

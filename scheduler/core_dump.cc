@@ -40,6 +40,8 @@
 
 #include "base/clock.h"
 #include "scheduler/debug_layout.h"
+#include "scheduler/fault.h"
+#include "scheduler/signals.h"
 #include "scheduler/stack.h"
 #include "scheduler/task.h"
 #include "scheduler/thread.h"
@@ -52,6 +54,8 @@ core_dump_index g_core_dump;
 namespace {
 
 constexpr uintptr_t page = 4096;
+// A program may live on its handled SIGSEGVs, and each inclusion splits mappings for good.
+constexpr int most_inclusions = 16;
 constexpr size_t max_stack = size_t{1} << 30;  // the largest that an option can ask for
 
 constexpr uintptr_t page_floor(uintptr_t a) { return a & ~(page - 1); }
@@ -146,10 +150,14 @@ bool executes(task_status s) noexcept {
   return s == task_status::running || s == task_status::blocking;
 }
 
+// Threads that crash at the same time come here together.
+void count_in_place() noexcept {
+  std::atomic_ref(g_core_dump.in_place).fetch_add(1, std::memory_order_relaxed);
+}
+
 void include_executing(const task& t) noexcept {
   bounds b;
-  if (!t.foreign && stack_bounds(t, b) && make_dumpable(resident_floor(b), b.hi))
-    ++g_core_dump.in_place;
+  if (!t.foreign && stack_bounds(t, b) && make_dumpable(resident_floor(b), b.hi)) count_in_place();
 }
 
 void for_each_executing(void (*f)(const task&)) noexcept {
@@ -245,7 +253,7 @@ void include_parked_stacks() noexcept {
       ++g_core_dump.missing;
     } else if (ranges < budget && make_dumpable(sp, b.hi)) {
       ++ranges;
-      ++g_core_dump.in_place;
+      count_in_place();
     } else {
       copies.add(t, sp, b.hi);
     }
@@ -287,20 +295,14 @@ void raise_again(int signal, siginfo_t* info) noexcept {
 
 void on_core_signal(int signal, siginfo_t* info, void* ucontext) noexcept {
   const int saved = errno;
-  const struct sigaction& before = g_before[signal];
-  if (before.sa_handler == SIG_DFL) {
-    prepare_core_dump();
-    raise_again(signal, info);
-  } else {
-    // It may end the process in its own way, or repair what was wrong and go on.
-    include_executing_stacks_in_core();
-    errno = saved;
-    if ((before.sa_flags & SA_SIGINFO) != 0)
-      before.sa_sigaction(signal, info, ucontext);
-    else
-      before.sa_handler(signal);
-    return;
-  }
+  struct sigaction& before = g_before[signal];
+  // The program's handler may end the process in its own way, or repair what was wrong and go on.
+  // fault.cc knows better what will happen.
+  if (before.sa_handler != SIG_DFL && !is_fault_handler(before)) include_executing_stacks_in_core();
+  errno = saved;
+  if (call_previous(before, signal, info, ucontext)) return;
+  prepare_core_dump();
+  raise_again(signal, info);
   errno = saved;
 }
 
@@ -309,15 +311,19 @@ void on_core_signal(int signal, siginfo_t* info, void* ucontext) noexcept {
 void prepare_core_dump() noexcept {
   if (take_turn() == turn::done) return;
   if (core_will_be_written()) {
-    g_core_dump.in_place = 0;
+    std::atomic_ref(g_core_dump.in_place).store(0, std::memory_order_relaxed);
     g_core_dump.prepared_ns = static_cast<uint64_t>(base::now_ns());
-    include_executing_stacks_in_core();
+    for_each_executing(include_executing);
     include_parked_stacks();
   }
   g_prepared.store(true, std::memory_order_release);
 }
 
 void include_executing_stacks_in_core() noexcept {
+  static std::atomic<int> times{0};
+  if (times.load(std::memory_order_relaxed) >= most_inclusions ||
+      times.fetch_add(1, std::memory_order_relaxed) >= most_inclusions)
+    return;
   if (core_will_be_written()) for_each_executing(include_executing);
 }
 

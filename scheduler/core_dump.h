@@ -14,7 +14,8 @@ namespace weft::sched {
 void prepare_core_dump() noexcept;
 
 // Only for tasks that execute, the calling one included: a few system calls, for a handler that
-// does not know whether the process is about to end. Async-signal-safe; may be repeated.
+// does not know whether the process is about to end. Async-signal-safe. May be repeated, but from
+// the 17th time on it does nothing.
 void include_executing_stacks_in_core() noexcept;
 
 // Installs handlers for the signals that dump core by default. A handler that the program has

@@ -31,6 +31,10 @@
 // Wake-ups  A foreign thread sets `asleep`, then reads running_procs; a processor leaves by
 //           subtracting from running_procs, and the monitor reads that before it looks. Whichever
 //           comes second: either the monitor sees `asleep`, or the thread sees 0 and calls it.
+//           Between release() and the idle list a processor is neither running nor idle, and a
+//           monitor that looks then says `open`: so whoever puts one on the list by itself looks at
+//           running_procs afterwards and calls the monitor too. So does a foreign thread that ends,
+//           and a thread that becomes the runtime's own.
 // Unknown   threads may end without telling: a joined std::thread is counted by the kernel for a
 //           while. So that verdict is looked at again after 10 ms, and then each time after twice
 //           the pause, about log2 of the duration looks.

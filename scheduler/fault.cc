@@ -41,6 +41,8 @@
 #include "base/check.h"
 #include "base/futex.h"
 #include "base/options.h"
+#include "scheduler/fork.h"
+#include "scheduler/signals.h"
 #include "scheduler/stack_memory.h"
 #include "scheduler/task.h"
 #include "scheduler/thread.h"
@@ -60,8 +62,9 @@ bool g_exits = false;  // WEFT_FAULT=exit
 
 std::atomic<int> g_reporting{0};  // tid of the thread that has faulted first
 fault_record g_record;            // written before g_stage becomes asked
-enum stage : uint32_t { idle, asked, reported };
+enum stage : uint32_t { idle, asked, reported, failed };
 std::atomic<uint32_t> g_stage{idle};
+std::atomic<int> g_reporter_tid{0};  // the thread that waits for g_stage to become asked
 
 // A line put together without stdio.
 class line {
@@ -177,33 +180,17 @@ fault_record classify(int signal, const siginfo_t* info, const void* context) no
   return f;
 }
 
-// Calls the program's own handler, if it has one, as the kernel would have.
-bool call_previous(const fault_record& f, siginfo_t* info, void* context) noexcept {
+// Calls the program's own handler, if it has one. It may end the process in its own way.
+bool leave_to_program(const fault_record& f, siginfo_t* info, void* context) noexcept {
   struct sigaction& previous = g_previous[index_of(f.signal)];
-  struct sigaction call = previous;
-  if (call.sa_handler == SIG_DFL) return false;
-  // The kernel does not let a program ignore a fault of its own.
-  if (call.sa_handler == SIG_IGN) return !from_hardware(f);
-  if ((call.sa_flags & SA_RESETHAND) != 0) previous.sa_handler = SIG_DFL;
-  sigset_t before;
-  ::pthread_sigmask(SIG_BLOCK, &call.sa_mask, &before);
-  if ((call.sa_flags & SA_NODEFER) != 0) {
-    sigset_t own;
-    ::sigemptyset(&own);
-    ::sigaddset(&own, f.signal);
-    ::pthread_sigmask(SIG_UNBLOCK, &own, nullptr);
-  }
-  if ((call.sa_flags & SA_SIGINFO) != 0)
-    call.sa_sigaction(f.signal, info, context);
-  else
-    call.sa_handler(f.signal);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return true;
+  if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+    include_executing_stacks_in_core();
+  return call_previous(previous, f.signal, info, context);
 }
 
 // After the handler's return the instruction faults again, or the signal that was sent comes again.
 void arrange_default_death(const fault_record& f) noexcept {
-  prepare_core_dump();
+  if (!in_forked_child()) prepare_core_dump();
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
   ::sigaction(f.signal, &action, nullptr);
@@ -215,6 +202,13 @@ void report_without_help(const fault_record& f) noexcept {
   if (g_port.raw_frames != nullptr) g_port.raw_frames(f, STDERR_FILENO);
 }
 
+void report_without_names(const fault_record& f, const char* why) noexcept {
+  line note;
+  note << "\nweft: " << why << "; without names:\n";
+  note.write_to(STDERR_FILENO);
+  report_without_help(f);
+}
+
 void have_it_reported(const fault_record& f) noexcept {
   g_record = f;
   // [ord fault.stage] release: publishes the record
@@ -222,18 +216,15 @@ void have_it_reported(const fault_record& f) noexcept {
   base::futex_wake(g_stage, 1);
   timespec start;
   ::clock_gettime(CLOCK_MONOTONIC, &start);
-  while (g_stage.load(std::memory_order_acquire) != reported) {
+  for (;;) {
+    const uint32_t now_at = g_stage.load(std::memory_order_acquire);
+    if (now_at == reported) return;
+    if (now_at == failed) return report_without_names(f, "the report failed");
     timespec now;
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     int64_t left = g_fault_patience_ns - (int64_t{now.tv_sec - start.tv_sec} * 1'000'000'000 +
                                           now.tv_nsec - start.tv_nsec);
-    if (left <= 0) {
-      line note;
-      note << "\nweft: the report did not end in time; without names:\n";
-      note.write_to(STDERR_FILENO);
-      report_without_help(f);
-      return;
-    }
+    if (left <= 0) return report_without_names(f, "the report did not end in time");
     base::futex_wait(g_stage, asked, left);
   }
 }
@@ -241,8 +232,19 @@ void have_it_reported(const fault_record& f) noexcept {
 void on_fault(int signal, siginfo_t* info, void* context) noexcept {
   int saved = errno;
   fault_record f = classify(signal, info, context);
-  if (f.kind == fault_kind::plain && call_previous(f, info, context)) {
+  if (f.tid == g_reporter_tid.load(std::memory_order_relaxed)) {
+    // The report itself faulted. The thread that waits for it knows what to do; this one's death
+    // would cut that short.
+    g_stage.store(failed, std::memory_order_release);
+    base::futex_wake(g_stage, 1);
+    for (;;) ::pause();
+  }
+  if (f.kind == fault_kind::plain && leave_to_program(f, info, context)) {
     errno = saved;
+    return;
+  }
+  if (in_forked_child()) {  // the reporter is the parent's
+    arrange_default_death(f);
     return;
   }
   int first = 0;
@@ -262,6 +264,7 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
 void* reporter_main(void*) {
   ::pthread_setname_np(::pthread_self(), "weft-fault");
   service_thread not_an_actor;
+  g_reporter_tid.store(::gettid(), std::memory_order_relaxed);
   while (g_stage.load(std::memory_order_acquire) != asked)  // [ord fault.stage]
     base::futex_wait(g_stage, idle, -1);
   if (g_port.report != nullptr)
@@ -277,6 +280,8 @@ bool start_reporter() noexcept {
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
+  // A blocked fault would end the process at once, in the middle of a report.
+  for (int signal : signals) ::sigdelset(&all, signal);
   ::pthread_sigmask(SIG_BLOCK, &all, &before);
   pthread_attr_t attr;
   ::pthread_attr_init(&attr);
@@ -335,6 +340,10 @@ void write_fault_head(const fault_record& f, int fd) noexcept {
   out.hex(from_hardware(f) ? f.address : 0) << " pc=";
   out.hex(f.pc) << "]\n";
   out.write_to(fd);
+}
+
+bool is_fault_handler(const struct sigaction& action) noexcept {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == on_fault;
 }
 
 void install_fault_handlers() noexcept {

@@ -1,6 +1,8 @@
 #pragma once
 // Hardware faults: stack overflow told from a wild pointer, and both from the program's own
 // affairs. fault.cc has the design.
+#include <signal.h>
+
 #include <cstdint>
 
 namespace weft::sched {
@@ -50,5 +52,8 @@ void write_fault_head(const fault_record& f, int fd) noexcept;
 
 // Takes SIGSEGV, SIGBUS, SIGFPE and SIGILL over, unless WEFT_FAULT=off. Once, at start-up.
 void install_fault_handlers() noexcept;
+
+// Whether `action` is what install_fault_handlers() installs.
+bool is_fault_handler(const struct sigaction& action) noexcept;
 
 }  // namespace weft::sched

@@ -121,6 +121,8 @@ void hand_off(processor* p) noexcept {
   if (!g_sched.stop_requested.load(std::memory_order_relaxed) && g_sched.global_size.load() == 0) {
     put_idle_processor(p);
     g_sched.lock.unlock();
+    // A monitor that looked after release() and before this found a processor that was not idle.
+    if (g_sched.running_procs.load(std::memory_order_seq_cst) == 0) wake_monitor();
     // The leaving thread may have been the last that would have looked at timers and descriptors;
     // and as a leaver it owes the second look at all queues.
     if (g_sched.last_poll_ns.load(std::memory_order_seq_cst) != 0 || any_queued_work()) wake_one();

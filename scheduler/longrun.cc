@@ -101,7 +101,7 @@ void observe(int64_t limit_ms) {
   for (;;) {
     timespec pause{pause_ns / 1'000'000'000, pause_ns % 1'000'000'000};
     ::nanosleep(&pause, nullptr);
-    o.now = base::now_ns();
+    o.now = base::true_now_ns();
     for (auto& [th, s] : o.slices) s.seen = false;
     for_each_thread(look_at_thread, &o);
     std::erase_if(o.slices, [](const auto& entry) { return !entry.second.seen; });

@@ -149,14 +149,14 @@ std::string describe(int64_t since_start_ns, bool detail) {
 void print_for_ever(int64_t period_ms, bool detail) {
   ::pthread_setname_np(::pthread_self(), "weft-schedtrace");
   service_thread not_an_actor;
-  const int64_t start = base::now_ns();
+  const int64_t start = base::true_now_ns();
   for (int64_t next = start;; next += period_ms * 1'000'000) {
-    const int64_t wait = next - base::now_ns();
+    const int64_t wait = next - base::true_now_ns();
     if (wait > 0) {
       timespec pause{wait / 1'000'000'000, wait % 1'000'000'000};
       ::nanosleep(&pause, nullptr);
     }
-    const std::string text = describe(base::now_ns() - start, detail);
+    const std::string text = describe(base::true_now_ns() - start, detail);
     base::write_stderr(text.data(), text.size());
   }
 }

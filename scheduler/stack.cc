@@ -298,7 +298,8 @@ size_t cool_free_stacks(stack_class cls, size_t max, bool& more) noexcept {
     if (dropped && pool.cold.push(slots[i])) {
       pool.free_bytes += slots[i].size;
     } else {
-      guard_slot(slots[i], cls);
+      // Only a dropped slot has lost its guard, and its place in the count of guards.
+      if (dropped) guard_slot(slots[i], cls);
       pool.push(construct(slots[i], cls));
     }
   }

@@ -54,6 +54,9 @@ struct foreign_guard {
     t->next = nullptr;
     free_tasks(t);
     recycle_thread_record(th);
+    // Awake, it may have been what a look for a deadlock took hope from, and nobody else will ask
+    // for the next look.
+    if (g_sched.running_procs.load(std::memory_order_seq_cst) == 0) wake_monitor();
   }
 };
 thread_local foreign_guard t_foreign_guard;
@@ -118,6 +121,15 @@ thread* make_thread_record() noexcept {
   }
   if (th == nullptr) return new thread;
   th->crit.store(0, std::memory_order_relaxed);
+  th->steal.store(0, std::memory_order_relaxed);
+  th->declared_blocking.store(false, std::memory_order_relaxed);
+  th->asleep.store(false, std::memory_order_relaxed);
+  th->service.store(false, std::memory_order_relaxed);
+  th->locked_task = nullptr;
+  th->lock_depth = 0;
+  th->picked = nullptr;
+  th->last_p = nullptr;
+  th->own_task = nullptr;
   th->park_word.store(0, std::memory_order_relaxed);
   th->foreign = false;
   th->role = "worker";
@@ -180,6 +192,8 @@ void attach_foreign(const char* role) noexcept {
   t->foreign = true;
   t->system.store(true, std::memory_order_relaxed);
   t->own_thread = th;
+  t->locked_to_thread = false;
+  t->waits_on = nullptr;
   t->id = g_sched.next_task_id.fetch_add(1, std::memory_order_relaxed);
   t->parent_id = 0;
   t->created_by = 0;

@@ -12,11 +12,6 @@
 namespace weft::sched {
 namespace {
 
-int the_signal() noexcept {
-  static const int signo = signal_for("capture", SIGURG);
-  return signo;
-}
-
 constexpr int spins_before_sleep = 200;
 
 std::atomic<signal_visitor> g_visitor{nullptr};
@@ -38,14 +33,14 @@ bool on_signal(siginfo_t*, void* ucontext) noexcept {
 
 void install_thread_signal() noexcept {
   static const bool installed = [] {
-    install_signal(the_signal(), on_signal);
+    install_signal(capture_signal(), on_signal);
     return true;
   }();
   static_cast<void>(installed);
 }
 
 bool send_thread_signal(const thread& th) noexcept {
-  return ::syscall(SYS_tgkill, ::getpid(), th.tid, the_signal()) == 0;
+  return ::syscall(SYS_tgkill, ::getpid(), th.tid, capture_signal()) == 0;
 }
 
 void set_signal_visitor(signal_visitor visit) noexcept {
@@ -55,7 +50,7 @@ void set_signal_visitor(signal_visitor visit) noexcept {
 bool fence_by_signal(thread& th, int64_t patience_ns, bool (*wanted)(const thread&)) noexcept {
   uint32_t ticket = th.fence_ticket.fetch_add(1, std::memory_order_seq_cst) + 1;
   if (!send_thread_signal(th)) return false;
-  int64_t deadline = base::now_ns() + patience_ns;
+  int64_t deadline = base::true_now_ns() + patience_ns;
   for (int round = 0;; ++round) {
     if (th.fence_passed.load(std::memory_order_seq_cst) == ticket) return true;
     if (!wanted(th)) return false;
@@ -63,7 +58,7 @@ bool fence_by_signal(thread& th, int64_t patience_ns, bool (*wanted)(const threa
       base::cpu_relax();
       continue;
     }
-    if (base::now_ns() > deadline) return false;
+    if (base::true_now_ns() > deadline) return false;
     timespec pause{0, 20'000};
     ::nanosleep(&pause, nullptr);
   }

@@ -32,6 +32,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "scheduler/deadlock.h"
+#include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/stack_memory.h"
@@ -89,6 +90,7 @@ class trimmer {
 
   // Whether anything may have changed since the passes that found nothing left.
   bool worth_a_pass() noexcept {
+    if (directed()) return false;  // tasks are stamped with the fake clock
     uint64_t now = switches();
     if (now != seen_switches_ || left_over_) quiet_passes_ = 0;
     seen_switches_ = now;
@@ -160,7 +162,7 @@ class trimmer {
   }
 
   void walk(int64_t end) noexcept {
-    const int64_t now = base::now_ns();
+    const int64_t now = base::true_now_ns();
     const size_t n = task_record_count();
     for (; cursor_ < n; ++cursor_) {
       if (cursor_ % 256 == 0 && cpu_ns() > end) break;
@@ -189,8 +191,8 @@ class trimmer {
       page_range r = unused_part(t);
       if (now < s.next_trim_ns) {
         left_over_ = true;
-      } else if (resident_below(r.lo, r.hi) > 0) {
-        found_[found_count_++] = {&t, since};
+      } else if (const size_t bytes = resident_below(r.lo, r.hi); bytes > 0) {
+        found_[found_count_++] = {&t, since, bytes};
       } else {
         s.trimmed_since = since;
         s.next_trim_ns = now + (period_ns() << s.trim_backoff);
@@ -222,7 +224,7 @@ class trimmer {
       t.stk->trimmed_since = found_[i].since;
       t.stk->trim_backoff = 0;
       t.stk->next_trim_ns = 0;
-      bytes += resident_below(r.lo, r.hi);
+      bytes += found_[i].bytes;  // the same wait, so the same pages
       held[n] = &t;
       ranges[n++] = r;
     }
@@ -236,6 +238,7 @@ class trimmer {
   struct candidate {
     task* t;
     int64_t since;
+    size_t bytes;
   };
   candidate found_[batch];
   size_t found_count_ = 0;

@@ -9,7 +9,6 @@
 // Rejected: ending spares after a while. It makes the count oscillate with the load, and every
 // holder of a thread pointer would need a lock.
 #include <pthread.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +23,7 @@
 #include "base/options.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/signals.h"
 
 namespace weft::sched {
 namespace {
@@ -84,11 +84,8 @@ long threads_max() noexcept {
 }
 
 void* thread_entry(void* arg) {
-  // The creator's mask may block everything; the runtime's own signal must get through.
-  sigset_t own;
-  ::sigemptyset(&own);
-  ::sigaddset(&own, SIGURG);
-  ::pthread_sigmask(SIG_UNBLOCK, &own, nullptr);
+  // The creator's mask may block everything; the runtime's own signals must get through.
+  unblock_own_signals();
   worker_main(static_cast<thread*>(arg));
   return nullptr;
 }

@@ -101,6 +101,20 @@ TEST(B6_Deadlock, ReportedAfterTheLastUnknownThreadHasEnded) {
   }));
 }
 
+// An attached thread that runs may send, so the monitor sleeps; that thread's end wakes it. The
+// thread outlives main's second recv() by far, most of the time.
+TEST(B6_Deadlock, ReportedAfterTheLastForeignThreadHasEnded) {
+  EXPECT_DEADLOCK(run([] {
+    chan<int> c(0);
+    std::thread t([c]() mutable {
+      c.send(1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    });
+    c.recv();
+    c.recv();
+  }));
+}
+
 TEST(B6_Deadlock, InASecondRunToo) {
   EXPECT_DEADLOCK({
     for (int i = 0; i < 3; ++i) run([] { go([] { chan<int>(0).recv(); }); });

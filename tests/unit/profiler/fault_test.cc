@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <weft/weft.h>
 
 #include <thread>
@@ -242,6 +244,32 @@ TEST_F(Fault, TwoThreadsAtOnceGiveOneReport) {
                 other.join();
               }),
               dies_of_segv, "^panic: [^\n]*\n\\[signal [^\n]*\n\ngoroutine ");
+}
+
+TEST_F(Fault, AReportThatFaultsIsReplacedByAddresses) {
+  WEFT_NEEDS_PLAIN_FAULTS();
+  EXPECT_EXIT(
+      {
+        prof::install_fault_reports();
+        sched::fault_port port = sched::current_fault_port();
+        port.report = [](const sched::fault_record&, int) { write_through_null(); };
+        sched::set_fault_port(port);
+        run([] { write_through_null(); });
+      },
+      dies_of_segv, "weft: the report failed; without names:\npanic: (.|\n)*\t0x[0-9a-f]+\n");
+}
+
+// The thread that reports is the parent's.
+TEST_F(Fault, AForkedChildDiesWithoutAReport) {
+  WEFT_NEEDS_PLAIN_FAULTS();
+  EXPECT_EXIT(run_with_reports([] {
+                pid_t child = ::fork();
+                if (child == 0) write_through_null();
+                int status = 0;
+                if (::waitpid(child, &status, 0) != child) ::_exit(1);
+                ::_exit(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV ? 42 : 2);
+              }),
+              ::testing::ExitedWithCode(42), "^$");
 }
 
 // The reporter hangs, as it does when the fault came from inside the allocator.

@@ -3,12 +3,15 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 #include <weft/pprof.h>
+#include <weft/run.h>
 
 #include <sstream>
 
 #include "profiler/capture.h"
+#include "profiler/cpu_sampler.h"
 #include "profiler/reports.h"
 
 namespace weft::prof {
@@ -98,6 +101,65 @@ TEST_F(Signals, CanBeMovedToOthers) {
       },
       testing::ExitedWithCode(2),
       "fatal error: WEFT_SIGNALS: capture=9: it must be capture=NUMBER or profile=NUMBER");
+}
+
+TEST_F(Signals, OnesThatCannotBeTheRuntimesAreRefused) {
+  const auto refused = [](const char* value, const char* message) {
+    EXPECT_EXIT(
+        {
+          ::setenv("WEFT_SIGNALS", value, 1);
+          install_all();
+          ::_exit(0);
+        },
+        testing::ExitedWithCode(2), message);
+  };
+  refused("capture=40,profile=40", "capture and profile are both signal 40");
+  refused("capture=27", "capture and profile are both signal 27");  // the other one's default
+  refused("profile=33", "profile=33: the C library uses this signal");
+  refused("capture=11", "capture=11: this signal reports faults");
+  refused("capture=3", "capture=3: this signal reports faults");
+}
+
+TEST_F(Signals, ASecondHandlerForOneSignalIsRefused) {
+  EXPECT_EXIT(
+      {
+        const auto handler = [](siginfo_t*, void*) noexcept { return true; };
+        sched::install_signal(40, handler);
+        sched::install_signal(40, handler);
+      },
+      testing::ExitedWithCode(2), "signal 40 has a handler of the runtime's already");
+}
+
+TEST_F(Signals, AHandlerForOneTimeIsCalledOnce) {
+  IN_CHILD({
+    struct sigaction action {};
+    action.sa_handler = programs_own;
+    action.sa_flags = SA_RESETHAND;
+    ::sigaction(SIGPROF, &action, nullptr);
+    install_all();
+    ::raise(SIGPROF);
+    ::raise(SIGPROF);
+    EXPECT_EQ(g_programs_own, 1);
+  });
+}
+
+// As programs do that take their signals by sigwait().
+TEST_F(Signals, CpuProfilesWorkWhenMainBlocksEverything) {
+  IN_CHILD({
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    size_t samples = 0;
+    run([&] {
+      cpu_consumer profile(1000);
+      timespec used{};
+      do {
+        ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+      } while (used.tv_sec == 0 && used.tv_nsec < 500'000'000);
+      samples = profile.stop().samples.size();
+    });
+    EXPECT_GT(samples, 0u);
+  });
 }
 
 }  // namespace

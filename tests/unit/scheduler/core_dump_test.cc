@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/check.h"
 #include "scheduler/park.h"
 
 namespace weft::sched {
@@ -116,6 +117,24 @@ TEST_F(CoreDumpDeathTest, NothingIsPreparedForACoreThatWillNotBeWritten) {
   EXPECT_EXIT(body(), ::testing::ExitedWithCode(42), "");
 }
 
+TEST_F(CoreDumpDeathTest, FatalErrorsPrepareTheCoreOfTracebackCrash) {
+  auto body = [] {
+    want_a_tiny_core();
+    ::setenv("WEFT_TRACEBACK", "crash", 1);
+    static base::crash_hook by_run;
+    park_some_and(3, [] {
+      by_run = base::set_crash_hook([]() noexcept {
+        by_run();
+        if (g_core_dump.in_place == 1 + 3) base::log_line("all stacks are in the core");
+      });
+      base::fatal("meant");
+      return 1;
+    });
+  };
+  EXPECT_EXIT(body(), ::testing::KilledBySignal(SIGABRT),
+              "fatal error: meant(.|\n)*all stacks are in the core");
+}
+
 TEST_F(CoreDumpDeathTest, DefaultActionIsTakenAfterwards) {
   for (int signal : {SIGABRT, SIGSEGV, SIGFPE, SIGILL, SIGXCPU}) {
     auto body = [signal] {
@@ -143,6 +162,34 @@ TEST_F(CoreDumpDeathTest, HandlerOfTheProgramIsAskedAndMayGoOn) {
       if (seen != 2) return 1;
       // Parked tasks can still run.
       return spawn([] { return 42; }).join();
+    });
+  };
+  EXPECT_EXIT(body(), ::testing::ExitedWithCode(42), "");
+}
+
+TEST_F(CoreDumpDeathTest, HandlerOfTheProgramForOneTimeIsCalledOnce) {
+  auto body = [] {
+    want_a_tiny_core();
+    struct sigaction once {};
+    once.sa_handler = [](int) {};
+    once.sa_flags = SA_RESETHAND;
+    ::sigaction(SIGXCPU, &once, nullptr);
+    park_some_and(3, [] {
+      ::raise(SIGXCPU);
+      ::raise(SIGXCPU);
+      return 1;
+    });
+  };
+  EXPECT_EXIT(body(), ::testing::KilledBySignal(SIGXCPU), "");
+}
+
+TEST_F(CoreDumpDeathTest, HandledSignalsChangeTheCoreAFewTimesOnly) {
+  auto body = [] {
+    want_a_tiny_core();
+    ::signal(SIGXCPU, [](int) {});
+    park_some_and(3, [] {
+      for (int i = 0; i < 1000; ++i) ::raise(SIGXCPU);
+      return g_core_dump.in_place == 16 ? 42 : 1;
     });
   };
   EXPECT_EXIT(body(), ::testing::ExitedWithCode(42), "");
