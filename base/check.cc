@@ -8,8 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 #include "base/options.h"
+#include "base/report_turn.h"
 
 namespace weft::base {
 namespace {
@@ -44,12 +46,23 @@ void set_fatal_hook(fatal_hook hook) noexcept { g_fatal_hook.store(hook); }
 crash_hook set_crash_hook(crash_hook hook) noexcept { return g_crash_hook.exchange(hook); }
 
 void begin_report() noexcept {
-  pid_t me = ::gettid();
-  pid_t reporter = 0;
-  if (g_reporter.compare_exchange_strong(reporter, me)) return;
-  if (reporter == me) ::_exit(2);  // the report itself failed
-  for (;;) ::pause();
+  for (;;) {
+    const report_turn turn = try_begin_report();
+    if (turn == report_turn::mine) return;
+    if (turn == report_turn::mine_still) ::_exit(2);
+    timespec pause{0, 10'000'000};  // a report that was asked for by SIGQUIT may end
+    ::nanosleep(&pause, nullptr);
+  }
 }
+
+report_turn try_begin_report() noexcept {
+  const pid_t me = ::gettid();
+  pid_t reporter = 0;
+  if (g_reporter.compare_exchange_strong(reporter, me)) return report_turn::mine;
+  return reporter == me ? report_turn::mine_still : report_turn::others;
+}
+
+void give_report_turn_back() noexcept { g_reporter.store(0); }
 
 void end_report() noexcept {
   if (traceback_level() == traceback::crash) {

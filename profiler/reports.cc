@@ -22,6 +22,7 @@
 
 #include "base/check.h"
 #include "base/options.h"
+#include "base/report_turn.h"
 #include "profiler/capture.h"
 #include "profiler/deadlock_report.h"
 #include "profiler/goroutine_profile.h"
@@ -117,10 +118,13 @@ void serve_quit(bool exits) {
     ssize_t n = ::read(g_quit_pipe[0], &c, 1);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return;
+    // A fatal error's report shows the tasks too, and ends the process.
+    base::begin_report();
     to_fd(STDERR_FILENO)("SIGQUIT: quit\n\n");
     write_task_dump(to_fd(STDERR_FILENO));
     to_fd(STDERR_FILENO)("\n");
     if (exits) ::_exit(2);
+    base::give_report_turn_back();
   }
 }
 

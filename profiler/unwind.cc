@@ -18,8 +18,9 @@
 //            unloaded a thousand times has one table.
 // Bounds     [U1] every load lies in the given range or in a table. [U2] a step that finds no
 //            caller ends the trace, and each step fills an entry of `pcs`, so a walk is bounded by
-//            its size. A caller's rsp below its callee's is legal: that is what running on another
-//            stack looks like.
+//            its size; unwind_ends(), whose arrays bound nothing, ends after as many frames as the
+//            range has words: a smashed frame may be its own caller. A caller's rsp below its
+//            callee's is legal: that is what running on another stack looks like.
 // Limits     While an exception is delivered, libgcc overwrites the registers that its own frames
 //            have saved with the landing pad's; a trace interrupted there may end early (under 0.1
 //            % of the samples of a program that throws constantly; libgcc's own unwinder may crash
@@ -283,8 +284,10 @@ struct leaf_side {
 
 struct both_sides {
   std::span<uintptr_t> inner, outer;  // outer is a ring until the end
+  const size_t most;
   size_t total = 0;
   bool operator()(uintptr_t pc) noexcept {
+    if (total == most) return false;
     if (total < inner.size())
       inner[total] = pc;
     else if (!outer.empty())
@@ -428,7 +431,8 @@ WEFT_RAW_STACK_ACCESS unwind_result unwind(const regs& start, stack_range range,
 WEFT_RAW_STACK_ACCESS unwind_ends_result unwind_ends(const regs& start, stack_range range,
                                                      std::span<uintptr_t> inner,
                                                      std::span<uintptr_t> outer) noexcept {
-  both_sides keep{inner, outer};
+  const size_t words = range.hi > range.lo ? (range.hi - range.lo) / sizeof(uintptr_t) : 0;
+  both_sides keep{inner, outer, words + 2};
   unwind_end end =
       walk(start_at(start, range), current_snapshot.load(std::memory_order_acquire), 0, keep);
   const size_t beyond = keep.total > inner.size() ? keep.total - inner.size() : 0;

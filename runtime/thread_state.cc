@@ -1,10 +1,10 @@
 // What a C library keeps per thread, for code in tasks.
 #include <weft/errno.h>
 #include <weft/fenv.h>
+#include <weft/task.h>
 
 #include <cerrno>
 
-#include "base/check.h"
 #include "scheduler/thread.h"
 
 namespace weft {
@@ -19,14 +19,14 @@ WEFT_OPAQUE void set_errno(int value) noexcept {
   errno = value;
 }
 
-fenv_guard::fenv_guard() noexcept : thread_(sched::self_or_null()) { std::fegetenv(&saved_); }
+fenv_guard::fenv_guard() noexcept : locked_(sched::self_or_null() != nullptr) {
+  if (locked_) lock_os_thread();
+  std::fegetenv(&saved_);
+}
 
 fenv_guard::~fenv_guard() {
-  if (thread_ != nullptr && thread_ != sched::self_or_null())
-    base::fatal(
-        "weft::fenv_guard: the task waited inside the guarded scope and moved to another "
-        "thread");
   std::fesetenv(&saved_);
+  if (locked_) unlock_os_thread();
 }
 
 }  // namespace weft

@@ -41,6 +41,7 @@
 #include "base/check.h"
 #include "base/futex.h"
 #include "base/options.h"
+#include "base/report_turn.h"
 #include "scheduler/fork.h"
 #include "scheduler/signals.h"
 #include "scheduler/stack_memory.h"
@@ -60,8 +61,7 @@ struct sigaction g_previous[std::size(signals)];
 fault_port g_port;
 bool g_exits = false;  // WEFT_FAULT=exit
 
-std::atomic<int> g_reporting{0};  // tid of the thread that has faulted first
-fault_record g_record;            // written before g_stage becomes asked
+fault_record g_record;  // written before g_stage becomes asked
 enum stage : uint32_t { idle, asked, reported, failed };
 std::atomic<uint32_t> g_stage{idle};
 std::atomic<int> g_reporter_tid{0};  // the thread that waits for g_stage to become asked
@@ -247,13 +247,16 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
     arrange_default_death(f);
     return;
   }
-  int first = 0;
-  if (!g_reporting.compare_exchange_strong(first, f.tid)) {
-    if (first != f.tid) {
-      timespec pause{2 * g_fault_patience_ns / 1'000'000'000, 0};
-      ::nanosleep(&pause, nullptr);
-    }
-    arrange_default_death(f);  // the report itself faulted, or never ended
+  // Whoever comes second waits for the process's end, but not for ever: the first may be stuck.
+  base::report_turn turn = base::try_begin_report();
+  for (int64_t waited = 0; turn == base::report_turn::others && waited < 2 * g_fault_patience_ns;
+       waited += 10'000'000) {
+    timespec pause{0, 10'000'000};
+    ::nanosleep(&pause, nullptr);
+    turn = base::try_begin_report();
+  }
+  if (turn != base::report_turn::mine) {  // the report itself faulted, or never ended
+    arrange_default_death(f);
     return;
   }
   have_it_reported(f);

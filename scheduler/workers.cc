@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cfenv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -83,9 +84,21 @@ long threads_max() noexcept {
       g_sched.worker_threads.load(), std::strerror(error), nproc, threads_max());
 }
 
+// The floating-point environment of the first run's caller. A new thread inherits its creator's,
+// which may be that of a task inside a fenv_guard.
+const std::fenv_t& workers_environment() noexcept {
+  static const std::fenv_t environment = [] {
+    std::fenv_t now;
+    std::fegetenv(&now);
+    return now;
+  }();
+  return environment;
+}
+
 void* thread_entry(void* arg) {
   // The creator's mask may block everything; the runtime's own signals must get through.
   unblock_own_signals();
+  std::fesetenv(&workers_environment());
   worker_main(static_cast<thread*>(arg));
   return nullptr;
 }
@@ -94,6 +107,7 @@ void* thread_entry(void* arg) {
 
 void create_worker(processor* p, bool spinning) noexcept {
   check_limit(g_sched.worker_threads.fetch_add(1, std::memory_order_relaxed) + 1);
+  static_cast<void>(workers_environment());
   thread* th = make_thread_record();
   th->next_p = p;
   th->spinning = spinning;

@@ -9,11 +9,10 @@ namespace weft {
 //
 //   weft::fenv_guard restore;
 //   std::fesetround(FE_UPWARD);
-//   ...                          // nothing that may wait, nor weft::this_task::yield
 //
-// A task that waits inside the scope would leave its environment to other tasks and go on without
-// it. Where that can be seen, because the task has moved to another thread, the process ends with a
-// report.
+// Any call into weft may let other tasks run, so the task is locked to its thread for the scope (as
+// by lock_os_thread): no other task sees the environment, and the task finds it after every wait.
+// Waiting inside the scope is allowed, but costs a change of threads each time.
 class fenv_guard {
  public:
   fenv_guard() noexcept;
@@ -22,7 +21,7 @@ class fenv_guard {
 
  private:
   std::fenv_t saved_;
-  const void* thread_;
+  bool locked_;
 };
 
 }  // namespace weft

@@ -473,6 +473,34 @@ TEST_F(Unwind, GoesThroughASignalFrame) {
   expect_continues_below_signal_frame(s->through_both, s->from_context, s->interrupted);
 }
 
+// A frame addressed by rbp whose saved rbp points to itself, and that was called from itself: what
+// a smashed stack may look like.
+[[gnu::noinline]] weft::prof::unwind_ends_result ends_of_a_cycle(size_t unknown_size) {
+  volatile char* room = static_cast<volatile char*>(__builtin_alloca(unknown_size));
+  room[0] = 0;
+  uintptr_t pc = 0;
+  asm volatile("leaq 1f(%%rip), %0\n1:" : "=r"(pc));
+  uintptr_t words[64] = {};  // below the frame: whatever other registers it has saved
+  uintptr_t* const frame = words + 32;
+  frame[0] = address_of(frame);
+  frame[1] = pc;
+  regs from{};
+  from.rip = pc;
+  from.rsp = from.rbp = frame[0];
+  uintptr_t inner[8];
+  uintptr_t outer[8];
+  return weft::prof::unwind_ends(from, {address_of(words), address_of(words) + sizeof words}, inner,
+                                 outer);
+}
+
+TEST_F(Unwind, BothEndsOfACycleAreFoundInBoundedTime) {
+  unwind_refresh();
+  const weft::prof::unwind_ends_result r = ends_of_a_cycle(100);
+  EXPECT_EQ(r.end, unwind_end::truncated);
+  EXPECT_EQ(r.total, 64u + 2);
+  EXPECT_EQ(r.inner + r.outer, 16u);
+}
+
 TEST_F(Unwind, GoesThroughASignalFrameOnAnotherStack) {
 #ifdef WEFT_TEST_TSAN
   GTEST_SKIP() << "ThreadSanitizer calls handlers from its own frames";

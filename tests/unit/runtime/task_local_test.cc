@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cfenv>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -201,6 +202,25 @@ WEFT_WORLD_TEST(ThreadState, FenvGuardRestores) {
     EXPECT_EQ(std::fegetround(), FE_UPWARD);
   }
   EXPECT_EQ(std::fegetround(), before);
+}
+
+WEFT_WORLD_TEST(ThreadState, FenvGuardHoldsAcrossWaitsAndForNobodyElse) {
+  wait_group wg;
+  for (int i = 0; i < 8; ++i) {
+    wg.go([i] {
+      const bool changes = i % 2 == 0;
+      std::optional<fenv_guard> restore;
+      if (changes) {
+        restore.emplace();
+        std::fesetround(FE_UPWARD);
+      }
+      for (int k = 0; k < 50; ++k) {
+        this_task::yield();
+        ASSERT_EQ(std::fegetround(), changes ? FE_UPWARD : FE_TONEAREST);
+      }
+    });
+  }
+  wg.wait();
 }
 
 }  // namespace
