@@ -163,18 +163,19 @@ TEST_F(Detectors, LockorderReportsTheDeadlockItself) {
       mutex a;
       mutex b;
       chan<int> locked(0);
-      auto take = [locked](mutex& x, mutex& y) {
+      chan<int> both_are(0);
+      auto take = [locked, both_are](mutex& x, mutex& y) {
         std::lock_guard first(x);
         locked.send(1);
-        locked.recv();
+        both_are.recv();
         std::lock_guard second(y);
       };
       go([&] { take(a, b); });
       auto h = spawn([&] { take(b, a); });
       locked.recv();
       locked.recv();
-      locked.send(1);
-      locked.send(1);
+      both_are.send(1);
+      both_are.send(1);
       h.join();
     });
   };
