@@ -19,7 +19,7 @@
 // is read by process_vm_readv, which fails where a load would fault.
 //
 // Rejected: a mapping split per task for all (two of 65 530 for each; the measurements are in
-// docs/decisions/010-core-dumps.md); an ELF file with program headers for the copies written beside
+// docs/decisions/008-core-dumps.md); an ELF file with program headers for the copies written beside
 // the core (the handler would have to find out where the core goes); copying without relocation
 // (the debugger cannot be told to read one address at another in a core file).
 #include "scheduler/core_dump.h"

@@ -6,7 +6,7 @@
 //   for (int v : c) use(v);                    // until closed and drained
 //
 // A chan is a handle: copies refer to the same channel, which lives as long as one of them. A
-// default- constructed handle is the nil channel: sending and receiving block forever, select
+// default-constructed handle is the nil channel: sending and receiving block forever, select
 // ignores it. Waiting senders and receivers are served in FIFO order. A task that waits is parked
 // ("chan receive", "chan send"); a thread that is no task blocks. All operations are thread-safe.
 #include <weft/detail/chan_core.h>

@@ -118,9 +118,9 @@ class context {
 };
 
 // Cancels a context: that node and all below it are cancelled, tasks that wait under them are
-// awake, when the call returns. Later calls do nothing, but also return only then. Copyable; any
-// task or thread. Dropping it does not cancel (see cancel_guard). Default-constructed it does
-// nothing.
+// awake, when the call returns. Later calls change nothing; they too return only when that is done.
+// Copyable; any task or thread. Dropping it does not cancel (see cancel_guard). Default-constructed
+// it does nothing.
 class cancel_function {
  public:
   cancel_function() noexcept = default;
@@ -249,9 +249,10 @@ stop_function after_func(const context& ctx, F f) {
 namespace this_task {
 // The context that the calling task runs under: the one that the innermost with_context() or
 // task_group around it set, else its creator's at the time of its creation, else background().
-// Nothing waits under it unless it is passed on: `c.recv(this_task::context())`. A task that is to
-// outlive what it was started for runs under without_cancel(). HTTP handlers run under background()
-// and ask for http::request::context(), which costs nothing until then.
+// Being run under a context ends no call by itself; one ends early only if it is passed:
+// `c.recv(this_task::context())`. A task that is to outlive what it was started for runs under
+// without_cancel(). HTTP handlers run under background() and ask for http::request::context(),
+// which costs nothing until then.
 weft::context context();
 }  // namespace this_task
 

@@ -22,8 +22,8 @@
 namespace weft {
 
 enum class stack_class : uint8_t {
-  standard,  // may recurse tens of MiB deep; about 8.4 KB of memory while idle
-  compact,   // 60 KiB at most; about 4.2 KB while idle
+  standard,  // may recurse tens of MiB deep; about 8.6 KB of memory while idle
+  compact,   // 60 KiB at most; about 4.4 KB while idle
 };
 
 struct spawn_options {
@@ -59,7 +59,7 @@ inline spawn_params params_of(const spawn_options& o) {
 // Starts a task that runs f(args...) on decayed copies, like Go's go statement. Returns at once;
 // the task runs when a processor gets to it. An exception that escapes f ends the process with a
 // report, exit status 2. Callable from tasks and from any other thread, also before weft::run (the
-// task then waits). f and the arguments must be nothrow-movable in practice: a throwing move ends
+// task then waits). Moving f and the arguments must not throw: a move that does ends
 // the process.
 template <class F, class... Args>
 requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...> WEFT_ALWAYS_INLINE void go(

@@ -2,12 +2,13 @@
 // The debug endpoints: Go's net/http/pprof under the same URLs.
 //
 //   weft::debug::serve("localhost:6060");     // or, with no code at all,
-//   WEFT_DEBUG_ADDR=localhost:6060 go tool pprof
-//   http://localhost:6060/debug/pprof/profile?seconds=10
+//   WEFT_DEBUG_ADDR=localhost:6060 ./program
 //
-//   /debug/pprof/            index                     /debug/pprof/cmdline    command line
-//   /debug/pprof/profile     CPU profile (?seconds=)   /debug/pprof/symbol     names of program
-//   counters /debug/pprof/goroutine   all tasks (?debug=0|1|2)
+//   /debug/pprof/            index
+//   /debug/pprof/cmdline     command line
+//   /debug/pprof/profile     CPU profile (?seconds=)
+//   /debug/pprof/symbol      names of program counters
+//   /debug/pprof/goroutine   all tasks (?debug=0|1|2)
 //   /debug/weft/deadlocks    tasks that wait for each other, with their stacks (<weft/deadlock.h>)
 #include <weft/http/mux.h>
 

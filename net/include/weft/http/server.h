@@ -4,7 +4,7 @@
 //   weft::http::mux m;
 //   m.handle("GET /hello/{name}", hello);
 //   weft::http::server s(m);
-//   weft::go([&] { wait_for_signal(); s.shutdown(std::chrono::steady_clock::now() + 30s); });
+//   weft::go([&] { wait_for_signal(); s.shutdown(weft::now() + 30s); });
 //   s.listen_and_serve(":8080");                    // returns after the shutdown
 //
 // Each burst of requests on a connection runs in a task of its own, so handlers may block. A
