@@ -280,16 +280,18 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
 }
 
 // Moves the closure to `room` on the task's own stack if it fits there, and completes the record.
-// Returns where the closure is. Its move may have entered the runtime, so the processor is not the
-// caller's any more.
+// Returns where the closure is. Its move, or the destructor of what is left behind, may have
+// entered the runtime, so the processor is not the caller's any more.
 void* enter_body(task* me, std::byte* room) noexcept {
   const detail::body_ops& ops = *me->body;
   void* at = room;
   if (fits_in_record(ops)) {
     ops.move_to(me->inline_body, room);
+    ops.destroy(me->inline_body);  // what cannot be moved was copied
   } else if (fits_in_room(ops)) {
     void* block = me->heap_body;
     ops.move_to(block, room);
+    ops.destroy(block);
     put_body_block(enter()->p.load(std::memory_order_relaxed), block);
   } else {
     at = me->heap_body;

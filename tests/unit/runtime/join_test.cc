@@ -2,6 +2,7 @@
 #include <weft/chan.h>
 #include <weft/error.h>
 #include <weft/task.h>
+#include <weft/wait_group.h>
 
 #include <array>
 #include <atomic>
@@ -137,6 +138,31 @@ TEST(Spawn, BeforeRunWaitsForTheRuntime) {
         ::_exit(waited && ran ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
+}
+
+// A const capture cannot be moved from, so every place that the function passes through has a copy.
+template <size_t Padding>
+void leaves_no_copy_behind() {
+  auto tracked = std::make_shared<int>(1);
+  {
+    const std::shared_ptr<int> fixed = tracked;
+    std::array<char, Padding> padding{};
+    spawn([fixed, padding] { static_cast<void>(padding); }).join();
+    wait_group done;
+    done.add(1);
+    go([fixed, padding, &done] {
+      static_cast<void>(padding);
+      done.done();
+    });
+    done.wait();
+  }
+  EXPECT_TRUE(test::eventually([&] { return tracked.use_count() == 1; })) << tracked.use_count();
+}
+
+WEFT_WORLD_TEST(Spawn, LeavesNoCopyOfItsFunctionBehind) {
+  leaves_no_copy_behind<1>();    // in the record
+  leaves_no_copy_behind<24>();   // in a block
+  leaves_no_copy_behind<200>();  // on the heap
 }
 
 }  // namespace
