@@ -32,12 +32,11 @@ WEFT_WORLD_TEST(Labels, AreRestoredAfterTheCallAlsoWhenItThrows) {
   EXPECT_TRUE(this_task::labels().empty());
   with_labels({{"a", "1"}}, [] {
     EXPECT_THROW(
-        with_labels(
-            {{"a", "2"}, {"b", "3"}},
-            [] {
-              EXPECT_EQ(this_task::labels().pairs(), (pairs{{"a", "2"}, {"b", "3"}}));
-              throw std::runtime_error("x");
-            }),
+        with_labels({{"a", "2"}, {"b", "3"}},
+                    [] {
+                      EXPECT_EQ(this_task::labels().pairs(), (pairs{{"a", "2"}, {"b", "3"}}));
+                      throw std::runtime_error("x");
+                    }),
         std::runtime_error);
     EXPECT_EQ(this_task::labels().pairs(), (pairs{{"a", "1"}}));
   });
@@ -57,8 +56,7 @@ WEFT_WORLD_TEST(Labels, AreInheritedAtCreationAndLiveAsLongAsTheTask) {
   EXPECT_TRUE(this_task::labels().empty());
   wg.wait();
   // Records are reused: a new task has its creator's labels, not its predecessor's.
-  for (int i = 0; i < 10; ++i)
-    spawn([] { EXPECT_TRUE(this_task::labels().empty()); }).join();
+  for (int i = 0; i < 10; ++i) spawn([] { EXPECT_TRUE(this_task::labels().empty()); }).join();
 }
 
 WEFT_WORLD_TEST(Labels, FollowTheTaskOverParks) {
