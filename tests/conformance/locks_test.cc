@@ -507,10 +507,12 @@ WEFT_WORLD_TEST(Locks, CancelledContextsEndWaits) {
   barrier<> lonely(2);
   recursive.lock();
   shared.lock_shared();
-  auto [ctx, cancel] = with_cancel(background());
+  auto made = with_cancel(background());
+  const context& ctx = made.first;
+  const cancel_function& cancel = made.second;
   std::vector<join_handle<bool>> waits;
   auto start = [&](auto wait, wait_reason reason, int n) {
-    waits.push_back(spawn([&ctx = ctx, wait] { return wait(ctx); }));
+    waits.push_back(spawn([&ctx, wait] { return wait(ctx); }));
     EXPECT_TRUE(eventually_waiting(reason, n));
   };
   start([&](const context& c) { return recursive.lock(c); }, wait_reason::mutex_lock, 1);
