@@ -163,7 +163,8 @@ WEFT_WORLD_TEST(LocksStress, Barrier) {
   for (uint32_t i = 0; i < tasks; ++i) {
     go([&, i] {
       std::mt19937 random(seed + i);
-      for (int64_t mine = 0; !over; ++mine) {
+      for (int64_t mine = 0;; ++mine) {
+        if (over) break;
         EXPECT_EQ(phase.load(), mine);
         if (random() % 4 == 0) this_task::yield();
         auto token = b.arrive();
