@@ -8,6 +8,7 @@
 #include <ostream>
 #include <stdexcept>
 
+#include "base/alloc_sampling.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
@@ -55,6 +56,10 @@ void set_cpu_profile_rate(int hz) {
 }
 
 int cpu_profile_rate() noexcept { return g_rate.load(std::memory_order_relaxed); }
+
+void set_mem_profile_rate(int64_t bytes) noexcept { base::set_mem_profile_rate(bytes); }
+
+int64_t mem_profile_rate() noexcept { return base::mem_profile_rate(); }
 
 size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(into(out)); }
 

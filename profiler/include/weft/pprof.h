@@ -19,6 +19,12 @@ namespace weft {
 void set_cpu_profile_rate(int hz);
 int cpu_profile_rate() noexcept;
 
+// Mean number of allocated bytes between two samples of the heap profile, from now on: 1 samples
+// every allocation, 0 or less none; default 524288 (also WEFT_DEBUG=memprofilerate=N). What was
+// sampled before keeps its weight. Thread-safe.
+void set_mem_profile_rate(int64_t bytes) noexcept;
+int64_t mem_profile_rate() noexcept;
+
 // Writes every task's stack as text: one block per task, "goroutine ID [STATUS, …]:" as Go's dumps,
 // the calling task first. No task is stopped for longer than microseconds. Returns the number of
 // tasks.
