@@ -28,6 +28,7 @@ const http::mux& routes() {
   static const http::mux* const m = [] {
     auto* made = new http::mux;
     handle(*made);
+    handle_metrics(*made);
     made->handle("GET /{$}", [](http::response_writer& w, http::request&) {
       http::redirect(w, 302, "/debug/pprof/");
     });

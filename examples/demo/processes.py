@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -148,6 +149,13 @@ class Service:
 
     def debug_url(self, path):
         return f"http://{self.debug}/debug/pprof/{path}"
+
+
+def free_port():
+    """A TCP port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 # -- what the debug endpoints answer

@@ -13,12 +13,6 @@ import processes
 from processes import wait_until
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def children_of(pid):
     """Processes whose parent is `pid`, by the kernel's list."""
     return [int(child) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
@@ -43,7 +37,7 @@ class DemoTest(unittest.TestCase):
 
     def running_demo(self):
         """A demo that has shown its first line of throughput, and its children."""
-        process = self.start("--port", free_port(), "--debug-port", free_port(), "--connections", 4)
+        process = self.start("--port", processes.free_port(), "--debug-port", processes.free_port(), "--connections", 4)
         shown = ""
         while " req/s " not in shown:
             line = process.stdout.readline()
@@ -88,7 +82,7 @@ class DemoTest(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             for option, other in (("--port", "--debug-port"), ("--debug-port", "--port")):
-                process = self.start(option, port, other, free_port())
+                process = self.start(option, port, other, processes.free_port())
                 said, _ = process.communicate(timeout=60)
                 self.assertEqual(process.returncode, 1, said)
                 self.assertIn(f"port {port} ", said)

@@ -10,6 +10,7 @@
 //   /debug/pprof/symbol      names of program counters
 //   /debug/pprof/goroutine   all tasks (?debug=0|1|2)
 //   /debug/weft/deadlocks    tasks that wait for each other, with their stacks (<weft/deadlock.h>)
+//   /metrics                 counts of the process for Prometheus
 #include <weft/http/mux.h>
 
 #include <string>
@@ -22,6 +23,11 @@ namespace weft::debug {
 void handle(http::mux& m);
 // Those of /debug/pprof/ under another prefix: prefix + "/", prefix + "/profile", …
 void handle(http::mux& m, std::string_view prefix);
+
+// Mounts what Prometheus scrapes: the names of Go's client library (go_goroutines,
+// process_cpu_seconds_total, …) and weft's own (weft_…), so that dashboards for Go programs work.
+// The debug server has it as /metrics.
+void handle_metrics(http::mux& m, std::string_view path = "/metrics");
 
 // Starts the debug server on its own OS threads, so that it answers when every worker is stuck.
 // `address`: "host:port" ("localhost:0" picks a port; an empty host means loopback, not every

@@ -1,0 +1,195 @@
+#include "profiler/prometheus_text.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <weft/task.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <sstream>
+
+#include "scheduler/runtime_control.h"
+#include "scheduler/stack.h"
+#include "scheduler/thread.h"
+
+namespace weft::prof {
+namespace {
+
+// Backslash and newline everywhere, quotes in label values too.
+std::string escaped(std::string_view s, bool quotes) {
+  std::string out;
+  for (char c : s) {
+    if (c == '\\') {
+      out += "\\\\";
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '"' && quotes) {
+      out += "\\\"";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string number(double v) {
+  if (std::isnan(v)) return "NaN";
+  if (std::isinf(v)) return v > 0 ? "+Inf" : "-Inf";
+  char buffer[64];
+  const bool whole = std::nearbyint(v) == v && std::fabs(v) < 9.0e15;
+  auto [end, error] = whole ? std::to_chars(buffer, buffer + sizeof buffer, static_cast<int64_t>(v))
+                            : std::to_chars(buffer, buffer + sizeof buffer, v);
+  return {buffer, end};
+}
+
+// The fields of /proc/self/stat after the command's name, which may hold spaces; [0] is field 3.
+std::vector<std::string> stat_fields() {
+  std::ifstream file("/proc/self/stat");
+  std::string line;
+  std::getline(file, line);
+  size_t name_end = line.rfind(')');
+  if (name_end == std::string::npos) return {};
+  std::istringstream rest(line.substr(name_end + 1));
+  std::vector<std::string> fields;
+  for (std::string field; rest >> field;) fields.push_back(field);
+  return fields;
+}
+
+std::optional<double> boot_time() {
+  std::ifstream file("/proc/stat");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("btime ")) return std::stod(line.substr(6));
+  }
+  return std::nullopt;
+}
+
+std::optional<double> open_descriptors() {
+  std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc/self/fd"), ::closedir);
+  if (folder == nullptr) return std::nullopt;
+  double count = 0;
+  while (const dirent* entry = ::readdir(folder.get())) {
+    if (entry->d_name[0] != '.') ++count;
+  }
+  return count - 1;  // the folder itself is open while it is read
+}
+
+double limit(decltype(RLIMIT_AS) which) {
+  rlimit l{};
+  if (::getrlimit(which, &l) != 0) return -1;
+  // client_golang prints what "unlimited" reads as, and so do dashboards.
+  return static_cast<double>(l.rlim_cur);
+}
+
+void write_process(prometheus_writer& out) {
+  rusage use{};
+  if (::getrusage(RUSAGE_SELF, &use) == 0) {
+    auto seconds = [](const timeval& t) {
+      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+    };
+    out.counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.",
+                seconds(use.ru_utime) + seconds(use.ru_stime));
+  }
+  if (auto open = open_descriptors())
+    out.gauge("process_open_fds", "Number of open file descriptors.", *open);
+  out.gauge("process_max_fds", "Maximum number of open file descriptors.", limit(RLIMIT_NOFILE));
+  out.gauge("process_virtual_memory_max_bytes",
+            "Maximum amount of virtual memory available in bytes.", limit(RLIMIT_AS));
+  const std::vector<std::string> fields = stat_fields();
+  if (fields.size() < 22) return;
+  // proc(5): field 22 starttime, 23 vsize, 24 rss; fields[0] is field 3.
+  if (auto booted = boot_time()) {
+    out.gauge("process_start_time_seconds",
+              "Start time of the process since unix epoch in seconds.",
+              *booted + std::stod(fields[19]) / static_cast<double>(::sysconf(_SC_CLK_TCK)));
+  }
+  out.gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", std::stod(fields[20]));
+  out.gauge("process_resident_memory_bytes", "Resident memory size in bytes.",
+            std::stod(fields[21]) * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+}
+
+void write_scheduler(prometheus_writer& out) {
+  out.gauge("go_goroutines", "Number of goroutines that currently exist.",
+            static_cast<double>(num_tasks()));
+  out.gauge("go_threads", "Number of OS threads created.",
+            static_cast<double>(sched::thread_count()));
+  out.gauge(
+      "go_sched_gomaxprocs_threads",
+      "The current runtime.GOMAXPROCS setting, or the number of operating system threads that "
+      "can execute user-level Go code simultaneously.",
+      sched::current_max_procs());
+  out.family("go_info", "gauge", "Information about the Go environment.");
+  out.value(1, {{"version", "weft " WEFT_VERSION}});
+  out.counter("weft_threads_created_total", "OS threads that the runtime ever started.",
+              static_cast<double>(sched::threads_created()));
+  out.counter("weft_sched_retakes_total",
+              "Processors taken from a task that held one for too long while others waited.",
+              static_cast<double>(sched::retakes()));
+}
+
+void write_stacks(prometheus_writer& out) {
+  const sched::stack_stats s = sched::stack_statistics();
+  out.gauge("weft_stacks_in_use", "Stacks that tasks have.", static_cast<double>(s.in_use));
+  out.family("weft_stacks_free", "gauge", "Stacks that wait for reuse, with their memory or not.");
+  out.value(static_cast<double>(s.free), {{"memory", "kept"}});
+  out.value(static_cast<double>(s.cold), {{"memory", "returned"}});
+  out.gauge("weft_stacks_reserved_bytes", "Address space reserved for stacks.",
+            static_cast<double>(s.reserved_bytes));
+  out.counter("weft_stacks_trimmed_bytes_total",
+              "Stack memory given back to the system since the start.",
+              static_cast<double>(s.trimmed_bytes));
+  static constexpr std::pair<uint32_t, std::string_view> fallbacks[] = {
+      {sched::stacks_no_guard_install, "no_guard_install"},
+      {sched::stacks_unguarded, "unguarded"},
+      {sched::stacks_locked_memory, "locked_memory"},
+      {sched::stacks_strict_commit, "strict_commit"},
+      {sched::stacks_limited_space, "limited_space"},
+      {sched::stacks_no_batch_advice, "no_batch_advice"},
+  };
+  out.family("weft_stack_fallback", "gauge",
+             "1 where this system lacks something that stacks would use; docs/stacks.md.");
+  for (auto [bit, name] : fallbacks) out.value((s.fallbacks & bit) != 0 ? 1 : 0, {{"what", name}});
+}
+
+}  // namespace
+
+void prometheus_writer::family(std::string_view name, std::string_view type,
+                               std::string_view help) {
+  family_ = name;
+  text_.append("# HELP ").append(name).append(" ").append(escaped(help, false)).append("\n# TYPE ");
+  text_.append(name).append(" ").append(type).append("\n");
+}
+
+void prometheus_writer::value(double v, const labels& of, std::string_view suffix) {
+  text_.append(family_).append(suffix);
+  char open = '{';
+  for (const auto& [key, text] : of) {
+    text_ += open;
+    text_.append(key).append("=\"").append(escaped(text, true)).append("\"");
+    open = ',';
+  }
+  if (!of.empty()) text_ += '}';
+  text_.append(" ").append(number(v)).append("\n");
+}
+
+void prometheus_writer::gauge(std::string_view name, std::string_view help, double v) {
+  family(name, "gauge", help);
+  value(v);
+}
+
+void prometheus_writer::counter(std::string_view name, std::string_view help, double v) {
+  family(name, "counter", help);
+  value(v);
+}
+
+void write_process_metrics(prometheus_writer& out) {
+  write_scheduler(out);
+  write_stacks(out);
+  write_process(out);
+}
+
+}  // namespace weft::prof
