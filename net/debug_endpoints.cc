@@ -19,8 +19,8 @@
 #include "base/clock.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/deadlock_report.h"
-#include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
+#include "profiler/profile_registry.h"
 #include "profiler/symbolize.h"
 #include "scheduler/thread.h"
 
@@ -207,15 +207,15 @@ void serve_symbol(response_writer& w, request& r) {
   static_cast<void>(w.respond(200, text, out));
 }
 
-// What changed in `seconds`: the goroutine profile's births minus its deaths.
-void serve_delta(response_writer& w, request& r, std::string_view name,
-                 std::string_view seconds_text, int64_t debug) {
+// What changed in `seconds`: values of the second snapshot minus those of the first.
+void serve_delta(response_writer& w, request& r, const prof::profile_source& p,
+                 std::string_view name, std::string_view seconds_text, int64_t debug) {
   int64_t seconds = integer(seconds_text).value_or(0);
   if (seconds <= 0) {
     fail(w, 400, "invalid value for \"seconds\" - must be a positive integer");
     return;
   }
-  if (name != "goroutine" && name != "task") {
+  if (!p.supports_delta()) {
     fail(w, 400, "\"seconds\" parameter is not supported for this profile type");
     return;
   }
@@ -223,20 +223,18 @@ void serve_delta(response_writer& w, request& r, std::string_view name,
     fail(w, 400, "seconds and debug params are incompatible");
     return;
   }
-  prof::profile_data first =
-      prof::count_profile("goroutine", prof::collect_tasks(), prof::wall_clock_nanos());
-  if (!wait_for_client(r, std::min<int64_t>(seconds, 86400) * second_ns)) {
+  auto pause = [&] { return wait_for_client(r, std::min<int64_t>(seconds, 86400) * second_ns); };
+  std::optional<prof::profile_data> delta = p.collect_over(pause, {});
+  if (!delta) {
     w.close_connection();
     return;
   }
-  prof::profile_data second =
-      prof::count_profile("goroutine", prof::collect_tasks(), prof::wall_clock_nanos());
   attachment(w, std::string(name) + "-delta");
-  static_cast<void>(w.write(prof::gzip(prof::encode(prof::delta_profile(first, second)))));
+  static_cast<void>(w.write(prof::gzip(prof::encode(*delta))));
 }
 
 void serve_profile(response_writer& w, request& r, std::string_view name) {
-  const pprof::profile* p = pprof::lookup(name);
+  const prof::profile_source* p = prof::find_profile(name);
   if (p == nullptr) {
     fail(w, 404, "Unknown profile");
     return;
@@ -244,17 +242,21 @@ void serve_profile(response_writer& w, request& r, std::string_view name) {
   const http::params& form = r.form();
   int64_t debug = std::max<int64_t>(integer(form.get("debug")).value_or(0), 0);
   if (std::string_view seconds = form.get("seconds"); !seconds.empty()) {
-    serve_delta(w, r, name, seconds, debug);
+    serve_delta(w, r, *p, name, seconds, debug);
     return;
   }
+  prof::collect_options options;
+  options.gc = integer(form.get("gc")).value_or(0) > 0;
   if (debug == 0) {
+    std::string bytes = prof::gzip(prof::encode(p->collect(options)));
     attachment(w, name);
-  } else {
-    nosniff(w);
-    w.header("Content-Type", text);
+    static_cast<void>(w.write(bytes));
+    return;
   }
-  prof::write_goroutine_profile([&w](std::string_view piece) { return w.write(piece).has_value(); },
-                                static_cast<int>(std::min<int64_t>(debug, 2)));
+  nosniff(w);
+  w.header("Content-Type", text);
+  p->write_text([&w](std::string_view piece) { return w.write(piece).has_value(); },
+                static_cast<int>(std::min<int64_t>(debug, 2)), options);
 }
 
 void dispatch(response_writer& w, request& r, std::string_view name) {

@@ -1,9 +1,10 @@
 #include "profiler/goroutine_profile.h"
 
+#include <weft/task.h>
+
 #include <chrono>
 
 #include "profiler/capture.h"
-#include "profiler/pprof_encoder.h"
 #include "profiler/task_dump.h"
 #include "profiler/text_format.h"
 
@@ -15,23 +16,43 @@ int64_t wall_clock_nanos() {
       .count();
 }
 
-std::vector<sample> collect_tasks() {
-  sample_set set(1);
-  capture_tasks({}, [&](const task_snapshot& t) {
-    set.add({{t.pcs, t.leaf_is_exact, t.truncated}, &t.labels, {}, {}}, 1);
-  });
-  return set.take();
-}
+namespace {
 
-bool write_goroutine_profile(const text_sink& sink, int debug) {
-  if (debug >= 2) {
+class goroutine_source final : public profile_source {
+ public:
+  std::string_view name() const noexcept override { return "goroutine"; }
+  std::string_view description() const noexcept override {
+    return "Stack traces of all current goroutines";
+  }
+  int64_t count() const noexcept override { return num_tasks(); }
+
+  profile_data collect(const collect_options&) const override {
+    return count_profile("goroutine", collect_tasks(), wall_clock_nanos());
+  }
+
+  bool write_text(const text_sink& sink, int debug, const collect_options&) const override {
+    if (debug == 1) return write_count_text(sink, "goroutine", collect_tasks());
     bool open = true;
-    write_task_dump([&](std::string_view piece) { return open = sink(piece); });
+    write_task_dump([&](std::string_view piece) { return open = open && sink(piece); });
     return open;
   }
-  std::vector<sample> samples = collect_tasks();
-  if (debug == 1) return write_count_text(sink, "goroutine", samples);
-  return sink(gzip(encode(count_profile("goroutine", std::move(samples), wall_clock_nanos()))));
+
+ private:
+  // Counts by (stack, labels).
+  static std::vector<sample> collect_tasks() {
+    sample_set set(1);
+    capture_tasks({}, [&](const task_snapshot& t) {
+      set.add({{t.pcs, t.leaf_is_exact, t.truncated}, &t.labels, {}, {}}, 1);
+    });
+    return set.take();
+  }
+};
+
+}  // namespace
+
+const profile_source& goroutine_profile() {
+  static const goroutine_source profile;
+  return profile;
 }
 
 size_t write_task_dump(const text_sink& sink, bool system_tasks) {

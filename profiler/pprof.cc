@@ -2,6 +2,7 @@
 #include <weft/pprof.h>
 #include <weft/task.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -12,9 +13,13 @@
 #include "profiler/cpu_sampler.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
+#include "profiler/profile_registry.h"
 
 namespace weft {
 namespace {
+
+// Every built-in profile. A new one is its own file and a line here.
+std::vector<const prof::profile_source*> built_in() { return {&prof::goroutine_profile()}; }
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
 
@@ -27,25 +32,6 @@ started_profile& started() {
   static auto* const s = new started_profile;
   return *s;
 }
-
-prof::text_sink into(std::ostream& out) {
-  return [&out](std::string_view piece) {
-    out.write(piece.data(), static_cast<std::streamsize>(piece.size()));
-    return out.good();
-  };
-}
-
-class goroutine_profile final : public pprof::profile {
- public:
-  std::string_view name() const noexcept override { return "goroutine"; }
-  std::string_view description() const noexcept override {
-    return "Stack traces of all current goroutines";
-  }
-  int64_t count() const noexcept override { return num_tasks(); }
-  void write_to(std::ostream& out, int debug) const override {
-    prof::write_goroutine_profile(into(out), debug);
-  }
-};
 
 }  // namespace
 
@@ -61,7 +47,7 @@ void set_mem_profile_rate(int64_t bytes) noexcept { base::set_mem_profile_rate(b
 
 int64_t mem_profile_rate() noexcept { return base::mem_profile_rate(); }
 
-size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(into(out)); }
+size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(prof::into_stream(out)); }
 
 void pprof::start_cpu_profile(std::ostream& out) {
   started_profile& s = started();
@@ -83,12 +69,51 @@ void pprof::stop_cpu_profile() {
   s.out->flush();
 }
 
-const pprof::profile* pprof::lookup(std::string_view name) {
-  static const goroutine_profile goroutine;
-  if (name == "goroutine" || name == "task") return &goroutine;
+const pprof::profile* pprof::lookup(std::string_view name) { return prof::find_profile(name); }
+
+std::vector<const pprof::profile*> pprof::profiles() {
+  std::vector<const prof::profile_source*> all = prof::all_profiles();
+  return {all.begin(), all.end()};
+}
+
+namespace prof {
+
+const profile_source* find_profile(std::string_view name) {
+  if (name == "task") name = "goroutine";
+  for (const profile_source* p : built_in()) {
+    if (p->name() == name) return p;
+  }
   return nullptr;
 }
 
-std::vector<const pprof::profile*> pprof::profiles() { return {lookup("goroutine")}; }
+std::vector<const profile_source*> all_profiles() {
+  std::vector<const profile_source*> all = built_in();
+  std::ranges::sort(all, {}, &profile_source::name);
+  return all;
+}
 
+std::optional<profile_data> profile_source::collect_over(const std::function<bool()>& pause,
+                                                         const collect_options& options) const {
+  profile_data first = collect(options);
+  if (!pause()) return std::nullopt;
+  return delta_profile(first, collect(options));
+}
+
+void profile_source::write_to(std::ostream& out, int debug) const {
+  if (debug > 0) {
+    write_text(into_stream(out), debug, {});
+    return;
+  }
+  std::string bytes = gzip(encode(collect({})));
+  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+text_sink into_stream(std::ostream& out) {
+  return [&out](std::string_view piece) {
+    out.write(piece.data(), static_cast<std::streamsize>(piece.size()));
+    return out.good();
+  };
+}
+
+}  // namespace prof
 }  // namespace weft
