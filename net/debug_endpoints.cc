@@ -51,7 +51,7 @@ std::vector<entry> entries() {
        "query "
        "or POST body, multiple counters are separated by '+'."},
   };
-  for (const pprof::profile* p : pprof::profiles())
+  for (const prof::profile_source* p : prof::all_profiles())
     all.push_back({std::string(p->name()), p->count(), std::string(p->description())});
   std::sort(all.begin(), all.end(), [](const entry& a, const entry& b) { return a.name < b.name; });
   return all;

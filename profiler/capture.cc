@@ -16,6 +16,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -248,6 +249,20 @@ task_snapshot capture_self(size_t depth) {
     s.wait_ns = 0;
   }
   return s;
+}
+
+own_stack capture_own_stack(std::span<uintptr_t> pcs) {
+  unwind_refresh();
+  thread* th = sched::self_or_null();
+  task* t = th != nullptr ? th->current.load(std::memory_order_relaxed) : nullptr;
+  char here;
+  stack_range range = th != nullptr ? range_for(*th, t, reinterpret_cast<uintptr_t>(&here))
+                                    : unknown_thread_range();
+  unwind_result r = unwind_here(range, pcs);
+  // The first frame is this function's.
+  if (r.depth == 0) return {0, false};
+  std::copy(pcs.begin() + 1, pcs.begin() + static_cast<std::ptrdiff_t>(r.depth), pcs.begin());
+  return {r.depth - 1, r.end == unwind_end::truncated};
 }
 
 namespace {

@@ -50,8 +50,8 @@ class goroutine_source final : public profile_source {
 
 }  // namespace
 
-const profile_source& goroutine_profile() {
-  static const goroutine_source profile;
+profile_source& goroutine_profile() {
+  static goroutine_source profile;
   return profile;
 }
 

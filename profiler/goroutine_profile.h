@@ -10,7 +10,7 @@ namespace weft::prof {
 int64_t wall_clock_nanos();
 
 // "goroutine" in the registry; debug=2 is write_task_dump().
-const profile_source& goroutine_profile();
+profile_source& goroutine_profile();
 
 // Every task's stack, "goroutine N [status]:" form; with `system_tasks` the runtime's own tasks and
 // frames too. Returns the number of tasks.

@@ -14,12 +14,13 @@
 #include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
 #include "profiler/profile_registry.h"
+#include "profiler/user_profile.h"
 
 namespace weft {
 namespace {
 
 // Every built-in profile. A new one is its own file and a line here.
-std::vector<const prof::profile_source*> built_in() { return {&prof::goroutine_profile()}; }
+std::vector<prof::profile_source*> built_in() { return {&prof::goroutine_profile()}; }
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
 
@@ -69,27 +70,32 @@ void pprof::stop_cpu_profile() {
   s.out->flush();
 }
 
-const pprof::profile* pprof::lookup(std::string_view name) { return prof::find_profile(name); }
+pprof::profile* pprof::lookup(std::string_view name) { return prof::find_profile(name); }
 
-std::vector<const pprof::profile*> pprof::profiles() {
-  std::vector<const prof::profile_source*> all = prof::all_profiles();
+std::vector<pprof::profile*> pprof::profiles() {
+  std::vector<prof::profile_source*> all = prof::all_profiles();
   return {all.begin(), all.end()};
 }
 
 namespace prof {
 
-const profile_source* find_profile(std::string_view name) {
+profile_source* find_profile(std::string_view name) {
   if (name == "task") name = "goroutine";
-  for (const profile_source* p : built_in()) {
+  for (profile_source* p : built_in()) {
     if (p->name() == name) return p;
   }
-  return nullptr;
+  return find_user_profile(name);
 }
 
-std::vector<const profile_source*> all_profiles() {
-  std::vector<const profile_source*> all = built_in();
+std::vector<profile_source*> all_profiles() {
+  std::vector<profile_source*> all = built_in();
+  append_user_profiles(all);
   std::ranges::sort(all, {}, &profile_source::name);
   return all;
+}
+
+void profile_source::add(const void*, int) {
+  throw panic_error("pprof: Add called on built-in Profile " + std::string(name()));
 }
 
 std::optional<profile_data> profile_source::collect_over(const std::function<bool()>& pause,

@@ -3,8 +3,8 @@
 // and WEFT_...PROFILE writes at exit. None of these knows a profile by name; pprof.cc has the
 // table.
 //
-// A profile is one file: a class derived from profile_source and a function that returns its one
-// object, which pprof.cc lists.
+// A built-in profile is one file: a class derived from profile_source and a function that returns
+// its one object, which pprof.cc lists.
 #include <weft/pprof.h>
 
 #include <functional>
@@ -47,12 +47,15 @@ class profile_source : public pprof::profile {
 
   // pprof::profile: debug 0 or less is gzip'ed profile.proto.
   void write_to(std::ostream& out, int debug) const final;
+  // As Go's on a built-in profile: add throws panic_error.
+  void add(const void* value, int skip) override;
+  void remove(const void*) noexcept override {}
 };
 
 // The profile of that name or alias, or null.
-const profile_source* find_profile(std::string_view name);
-// All of them by name, aliases left out.
-std::vector<const profile_source*> all_profiles();
+profile_source* find_profile(std::string_view name);
+// All of them sorted by name, aliases left out; those of the program too.
+std::vector<profile_source*> all_profiles();
 
 // A sink that writes to a stream and refuses once the stream has failed.
 text_sink into_stream(std::ostream& out);
