@@ -122,6 +122,8 @@ thread* make_thread_record() noexcept {
   if (th == nullptr) return new thread;
   th->crit.store(0, std::memory_order_relaxed);
   th->steal.store(0, std::memory_order_relaxed);
+  th->current.store(nullptr, std::memory_order_relaxed);
+  th->spinning = false;
   th->declared_blocking.store(false, std::memory_order_relaxed);
   th->asleep.store(false, std::memory_order_relaxed);
   th->service.store(false, std::memory_order_relaxed);

@@ -11,16 +11,21 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "scheduler/park.h"
+#include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/thread.h"
 #include "tests/conformance/world.h"
@@ -335,6 +340,91 @@ TEST(E6_Scheduler, S6_SetMaxProcsOutsideOfRun) {
 }
 
 // Threads that slept in blocking calls are reused, not piled up.
+// A poller that reports what a test tells it to, all at once, and sleeps as a real one does.
+class scripted_poller final : public sched::poller {
+ public:
+  void poll(int64_t timeout_ns, sched::task_list& out) noexcept override {
+    std::unique_lock hold(lock_);
+    const auto something = [&] { return woken_ || (released_ && !waiting_.empty()); };
+    if (timeout_ns < 0)
+      changed_.wait(hold, something);
+    else if (timeout_ns > 0)
+      changed_.wait_for(hold, std::chrono::nanoseconds(timeout_ns), something);
+    woken_ = false;
+    if (!released_) return;
+    for (sched::task* t : waiting_) {
+      sched::make_ready(t);
+      out.push_back(t);
+    }
+    waiting_.clear();
+  }
+  void wake() noexcept override {
+    std::lock_guard hold(lock_);
+    woken_ = true;
+    changed_.notify_all();
+  }
+  bool has_waiters() const noexcept override {
+    std::lock_guard hold(lock_);
+    return !waiting_.empty();
+  }
+  const char* name() const noexcept override { return "scripted"; }
+
+  // The calling task waits for its descriptor, so to speak.
+  void wait() {
+    sched::critical in_runtime;
+    sched::park(
+        sched::wait_reason::io_wait, this,
+        [](sched::task* t, void* self) {
+          auto* p = static_cast<scripted_poller*>(self);
+          std::lock_guard hold(p->lock_);
+          p->waiting_.push_back(t);
+          return true;
+        },
+        this);
+  }
+  void release() {
+    std::lock_guard hold(lock_);
+    released_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  mutable std::mutex lock_;
+  std::condition_variable_any changed_;
+  std::vector<sched::task*> waiting_;
+  bool released_ = false, woken_ = false;
+};
+
+// In a child, because a process gets one poller for its life.
+void batch_of_the_poller_in_order(int tasks) {
+  auto* io = new scripted_poller;
+  sched::set_poller(io);
+  test::no_retakes hold;
+  bool in_order = false;
+  test::in_world(1, [&] {
+    std::vector<int> order;
+    wait_group wg;
+    for (int i = 0; i < tasks; ++i) {
+      wg.go([&, i] {
+        io->wait();
+        order.push_back(i);
+      });
+      this_task::yield();  // so that they wait in the order of their numbers
+    }
+    EXPECT_TRUE(test::eventually_waiting(sched::wait_reason::io_wait, tasks));
+    io->release();
+    wg.wait();
+    in_order = order.size() == static_cast<size_t>(tasks) && std::ranges::is_sorted(order);
+  });
+  std::_Exit(in_order ? 0 : 1);
+}
+
+// What one poll reports runs in the order of the report, as far as a ring holds it.
+TEST(E6_Scheduler, S7_BatchesOfThePollerKeepTheirOrder) {
+  EXPECT_EXIT(batch_of_the_poller_in_order(50), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(batch_of_the_poller_in_order(200), testing::ExitedWithCode(0), "");
+}
+
 TEST(E6_Scheduler, ThreadsAreReused) {
   test::in_world(2, [] {
     auto burst = [] {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/conformance/world.h"
@@ -455,35 +456,58 @@ WEFT_WORLD_TEST(E4_Mutex, S1_FairnessTenLocksBesideAHog) {
 }
 
 // Go's TestMutexStarvation, the part about TryLock: the mutex is on its way to a waiter that
-// starves, and free for nobody else.
+// starves, and free for nobody else. A thread that is no task unlocks and tries, while the waiter,
+// on one processor and without retakes, runs only where the main task lets it.
 TEST(E4_Mutex, S1_TryLockFailsWhileStarving) {
   test::no_retakes hold;
   test::in_world(1, [] {
     mutex m;
-    m.lock();
+    std::atomic<int> stage{0};
+    auto reach = [&stage](int n) { stage = n; };
+    auto await = [&stage](int n) {
+      while (stage < n) {
+      }
+    };
+    bool taken_in_normal_mode = false;
+    bool taken_on_its_way = true;
+    std::thread newcomer([&] {
+      m.lock();
+      reach(1);
+      await(2);
+      m.unlock();  // the waiter is woken, and cannot run yet
+      taken_in_normal_mode = m.try_lock();
+      reach(3);
+      await(4);
+      m.unlock();  // the waiter starves by now: the mutex is handed to it
+      taken_on_its_way = m.try_lock();
+      reach(5);
+    });
+    await(1);
     bool served = false;
-    auto starving = spawn([&] {
+    auto waiter = spawn([&] {
       m.lock();
       served = true;
       m.unlock();
     });
-    // On one processor, without retakes, it runs only where this task lets it.
-    ASSERT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));
+    EXPECT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));
     auto until = clock::now() + 2ms;  // longer than starvation takes
     while (clock::now() < until) {
     }
-    m.unlock();
-    ASSERT_TRUE(m.try_lock());                                    // normal mode: a newcomer may win
-    ASSERT_TRUE(eventually_waiting(wait_reason::mutex_lock, 0));  // it was woken
-    ASSERT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));  // lost, and says so
+    reach(2);
+    await(3);
+    EXPECT_TRUE(taken_in_normal_mode);
+    EXPECT_TRUE(eventually_waiting(wait_reason::mutex_lock, 0));  // it was woken,
+    EXPECT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));  // lost, and says so
     EXPECT_FALSE(served);
-    m.unlock();
-    if (!served) {
-      EXPECT_FALSE(m.try_lock());
-    }
-    starving.join();
+    reach(4);
+    await(5);
+    EXPECT_FALSE(taken_on_its_way);
+    EXPECT_FALSE(served);
+    waiter.join();
+    EXPECT_TRUE(served);
     EXPECT_TRUE(m.try_lock());
     m.unlock();
+    newcomer.join();
   });
 }
 

@@ -166,6 +166,39 @@ TEST_F(Reports, TracebackLevelsOfAPanic) {
                   {"WEFT_TRACEBACK=loud ignored", "nested_thrower", "waits_for_ever"}, {})));
 }
 
+// How often `part` occurs.
+size_t times(const std::string& text, std::string_view part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+// Eight tasks die at once, of two kinds of death. One report, whole: whoever comes second waits for
+// the process to end.
+TEST_F(Reports, OneAtATime) {
+  EXPECT_EXIT(
+      {
+        prof::install_reports();
+        run({.max_procs = 4}, [] {
+          start_one_waiter();
+          std::atomic<int> ready{0};
+          for (int i = 0; i < 8; ++i) {
+            go([&ready, i] {
+              ++ready;
+              while (ready < 4) this_task::yield();
+              if (i % 2 == 0) throw std::runtime_error("the death of a task");
+              base::fatalf("the death of all tasks");
+            });
+          }
+          for (;;) this_task::sleep_for(std::chrono::seconds(1));
+        });
+      },
+      ::testing::ExitedWithCode(2), ::testing::Truly([](const std::string& text) {
+        return times(text, "the death of") == 1 && times(text, "goroutine 1 [") == 1 &&
+               times(text, "waits_for_ever") >= 1;
+      }));
+}
+
 [[gnu::noinline]] void computes(const std::atomic<bool>& stop) {
   while (!stop.load(std::memory_order_relaxed)) asm volatile("");
 }

@@ -8,6 +8,7 @@
 #include <weft/mutex.h>
 #include <weft/recursive_mutex.h>
 #include <weft/shared_mutex.h>
+#include <weft/task_group.h>
 #include <weft/wait_group.h>
 
 #include <atomic>
@@ -257,6 +258,27 @@ WEFT_WORLD_TEST(FindDeadlocks, AWaitGroupOneOfWhoseTasksIsStuck) {
   m.unlock();
   for (int i = 0; i < 3; ++i) gate.send(1);
   h.join();
+}
+
+WEFT_WORLD_TEST(FindDeadlocks, ATaskGroupOneOfWhoseTasksIsStuck) {
+  mutex m;
+  chan<int> gate(0);
+  auto h = spawn({.name = "owner"}, [&m, gate] {
+    std::unique_lock hold(m);
+    task_group g;
+    for (int i = 0; i < 3; ++i) g.go([gate] { gate.recv(); });
+    g.go({.name = "stuck"}, [&m] { m.lock(); });
+    g.wait();
+    hold.release();
+  });
+  std::vector<deadlock> found = wait_for_deadlocks(1);
+  if (!found.empty()) {
+    EXPECT_EQ(names(found[0]), (std::set<std::string>{"owner", "stuck"}));
+  }
+  m.unlock();
+  for (int i = 0; i < 3; ++i) gate.send(1);
+  h.join();
+  EXPECT_TRUE(find_deadlocks().empty());
 }
 
 WEFT_WORLD_TEST(FindDeadlocks, AThreadThatIsNoTaskCanBePartOfOne) {

@@ -1,5 +1,6 @@
 // The deterministic worlds of <weft/test.h>.
 #include <gtest/gtest.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <weft/blocking.h>
 #include <weft/test.h>
@@ -424,6 +425,23 @@ TEST(TestKit, ManyWorldsInARow) {
     });
     ASSERT_GT(r.steps, 0u);
   }
+}
+
+// The runtime's own threads are no part of the test: they go by the true clock, whatever hour it is
+// in there. Each line of the trace says how long the program has run.
+TEST(TestKit, ServiceThreadsKeepTheTrueTime) {
+  EXPECT_EXIT(
+      {
+        ::setenv("WEFT_DEBUG", "schedtrace=1", 1);
+        weft::run([] {});  // starts the tracing thread
+        weft::test::run([] {
+          for (int i = 0; i < 24; ++i) weft::this_task::sleep_for(std::chrono::hours(1));
+          // Long enough, in truth, for lines that were written in this world.
+          weft::blocking([] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); });
+        });
+        ::_exit(0);
+      },
+      testing::ExitedWithCode(0), "^(SCHED [0-9]{1,5}ms: [^\n]*\n)+$");
 }
 
 }  // namespace
