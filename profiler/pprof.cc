@@ -14,13 +14,16 @@
 #include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
 #include "profiler/profile_registry.h"
+#include "profiler/thread_profile.h"
 #include "profiler/user_profile.h"
 
 namespace weft {
 namespace {
 
 // Every built-in profile. A new one is its own file and a line here.
-std::vector<prof::profile_source*> built_in() { return {&prof::goroutine_profile()}; }
+std::vector<prof::profile_source*> built_in() {
+  return {&prof::goroutine_profile(), &prof::thread_profile()};
+}
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
 

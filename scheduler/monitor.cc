@@ -104,6 +104,7 @@ void sleep_while_idle() noexcept {
 }
 
 void* monitor_main(void*) {
+  ::pthread_setname_np(::pthread_self(), "weft-monitor");
   auto* th = new thread;
   th->foreign = true;
   th->role = "monitor";

@@ -21,6 +21,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/events.h"
 #include "base/options.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
@@ -111,6 +112,7 @@ void create_worker(processor* p, bool spinning) noexcept {
   thread* th = make_thread_record();
   th->next_p = p;
   th->spinning = spinning;
+  base::emit(base::event_kind::thread_create, reinterpret_cast<uintptr_t>(th), 0);
   pthread_attr_t attr;
   ::pthread_attr_init(&attr);
   ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

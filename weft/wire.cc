@@ -6,10 +6,12 @@
 #include "profiler/cpu_sampler.h"
 #include "profiler/fault_report.h"
 #include "profiler/reports.h"
+#include "profiler/thread_profile.h"
 
 extern "C" void weft_wire_all() {
   weft::prof::install_capture_signal();
   weft::prof::install_cpu_sampler();
+  weft::prof::install_thread_profile();
   weft::prof::install_reports();
   weft::prof::install_fault_reports();
   weft::prof::profile_from_environment();

@@ -74,7 +74,8 @@ class profile {
   virtual void remove(const void* value) noexcept = 0;
 };
 
-// The profile of that name, or null. Built in: "goroutine" ("task" is the same one).
+// The profile of that name, or null. Built in: "goroutine" ("task" is the same one) and
+// "threadcreate".
 profile* lookup(std::string_view name);
 // All profiles, sorted by name.
 std::vector<profile*> profiles();
