@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/caches.h"
 #include "scheduler/detectors.h"
 #include "scheduler/directed.h"
 #include "scheduler/fork.h"

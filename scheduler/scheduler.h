@@ -137,12 +137,8 @@ void worker_main(thread* th) noexcept;
 void finish_switch(thread* th) noexcept;
 thread* yield_preempted(
     thread* th) noexcept;  // the calling task's slice is over: to the global queue
-task* allocate_task(processor* p) noexcept;
+void leave_for_ever(thread* th, task* me) noexcept;  // the calling task has ended
 void prepare_first_run(processor* p, task* t) noexcept;
-
-// Free stacks that processors keep; and sending those of idle processors back to the pool.
-size_t cached_stacks(stack_class cls) noexcept;
-void release_cached_stacks(processor* p) noexcept;  // p's owner, or p is idle and the lock held
 
 // trim.cc: gives the memory of unused stacks, and of unused parts of stacks, back to the system.
 void start_trimmer() noexcept;

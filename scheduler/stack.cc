@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/spinlock.h"
-#include "scheduler/scheduler.h"
+#include "scheduler/caches.h"
 #include "scheduler/stack_memory.h"
 
 #if WEFT_ASAN

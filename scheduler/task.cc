@@ -14,12 +14,12 @@ std::atomic<size_t> g_chunk_count{0};
 base::spinlock g_lock;
 task* g_free = nullptr;
 
-void add_chunk() noexcept {
+bool add_chunk() noexcept {
   size_t n = g_chunk_count.load(std::memory_order_relaxed);
   if (n == max_chunks)
     base::fatalf("more than %zu tasks exist at once", max_chunks * chunk_records);
   auto* chunk = new (std::nothrow) task[chunk_records];
-  if (chunk == nullptr) base::fatal("out of memory for task records");
+  if (chunk == nullptr) return false;
   for (size_t i = chunk_records; i-- > 0;) {
     chunk[i].next = g_free;
     g_free = &chunk[i];
@@ -27,6 +27,7 @@ void add_chunk() noexcept {
   g_chunks[n].store(chunk, std::memory_order_relaxed);
   // [ord task.chunks] publishes the chunk to walkers
   g_chunk_count.store(n + 1, std::memory_order_release);
+  return true;
 }
 
 }  // namespace
@@ -67,7 +68,7 @@ void unclaim(task& t) noexcept {
 
 task* allocate_tasks(int max, int& count) noexcept {
   std::lock_guard hold(g_lock);
-  if (g_free == nullptr) add_chunk();
+  if (g_free == nullptr && !add_chunk()) return nullptr;
   task* first = g_free;
   task* last = first;
   count = 1;

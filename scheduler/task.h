@@ -158,8 +158,9 @@ inline void change_state(task& t, task_status from, task_status to,
 bool claim(task& t, uint32_t& word_when_claimed) noexcept;
 void unclaim(task& t) noexcept;
 
-// Records. allocate returns one with status free; the caller fills and publishes it.
-task* allocate_tasks(int max, int& count) noexcept;  // a chain linked by `next`
+// Records. allocate returns a chain of up to `max`, linked by `next`, with status free; the caller
+// fills and publishes them. Null, with count unchanged: no memory.
+task* allocate_tasks(int max, int& count) noexcept;
 void free_tasks(task* first) noexcept;
 
 // Calls f(task&) for every record ever made, in creation order, free ones too. Lock-free.

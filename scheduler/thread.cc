@@ -191,6 +191,7 @@ void attach_foreign(const char* role) noexcept {
   th->service.store(is_service_thread(), std::memory_order_relaxed);
   int count = 0;
   task* t = allocate_tasks(1, count);
+  if (t == nullptr) base::fatal("out of memory for task records");
   t->foreign = true;
   t->system.store(true, std::memory_order_relaxed);
   t->own_thread = th;
