@@ -9,14 +9,18 @@
 #include <weft/task.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "base/clock.h"
+#include "net/debug_index.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/deadlock_report.h"
 #include "profiler/pprof_encoder.h"
@@ -33,55 +37,8 @@ using http::response_writer;
 constexpr std::string_view text = "text/plain; charset=utf-8";
 constexpr int64_t second_ns = 1'000'000'000;
 constexpr int64_t look_for_client_ns = 100'000'000;
-
-struct entry {
-  std::string name;
-  int64_t count;
-  std::string description;
-};
-
-std::vector<entry> entries() {
-  std::vector<entry> all = {
-      {"cmdline", 0, "The command line invocation of the current program"},
-      {"profile", 0,
-       "CPU profile. You can specify the duration in the seconds GET parameter. After you get the "
-       "profile file, use the go tool pprof command to investigate the profile."},
-      {"symbol", 0,
-       "Maps given program counters to function names. Counters can be specified in a GET raw "
-       "query "
-       "or POST body, multiple counters are separated by '+'."},
-  };
-  for (const prof::profile_source* p : prof::all_profiles())
-    all.push_back({std::string(p->name()), p->count(), std::string(p->description())});
-  std::sort(all.begin(), all.end(), [](const entry& a, const entry& b) { return a.name < b.name; });
-  return all;
-}
-
-std::string html_escape(std::string_view s) {
-  std::string out;
-  for (char c : s) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
+// Longer intervals end with the client's patience; this only keeps nanoseconds within 64 bits.
+constexpr int64_t longest_seconds = 1'000'000'000;
 
 void nosniff(response_writer& w) { w.header("X-Content-Type-Options", "nosniff"); }
 
@@ -90,6 +47,12 @@ void fail(response_writer& w, int code, std::string message) {
   w.header("X-Go-Pprof", "1");
   message += '\n';
   static_cast<void>(w.respond(code, text, message));
+}
+
+// Go's r.FormValue: a urlencoded body wins over the query, and one that cannot be read is ignored.
+std::string form_value(request& r, std::string_view name) {
+  auto form = r.try_form();
+  return std::string(form ? (*form)->get(name) : r.query_value(name));
 }
 
 // A parameter as Go's strconv.Atoi reads it; nullopt when absent or not a decimal integer.
@@ -101,53 +64,99 @@ std::optional<int64_t> integer(std::string_view s) {
   return v;
 }
 
+bool on_task() {
+  sched::thread* th = sched::self_or_null();
+  return th != nullptr && !th->foreign;
+}
+
 // Waits `ns`, on a task by parking and on a thread by sleeping: a debug thread must not depend on
 // workers. Returns false as soon as the client is found gone.
 bool wait_for_client(request& r, int64_t ns) {
   int64_t end = base::now_ns() + ns;
-  sched::thread* th = sched::self_or_null();
-  bool on_task = th != nullptr && !th->foreign;
+  const bool parks = on_task();
   for (;;) {
     int64_t left = end - base::now_ns();
     if (left <= 0) return true;
     if (r.disconnected()) return false;
     std::chrono::nanoseconds slice(std::min(left, look_for_client_ns));
-    if (on_task)
+    if (parks)
       this_task::sleep_for(slice);
     else
       std::this_thread::sleep_for(slice);
   }
 }
 
-void attachment(response_writer& w, std::string_view name) {
-  nosniff(w);
-  w.header("Content-Type", "application/octet-stream");
-  w.header("Content-Disposition", "attachment; filename=\"" + std::string(name) + "\"");
+// What a program named its profile must not break the header.
+std::string quoted(std::string_view name) {
+  std::string out = "\"";
+  for (char c : name) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += static_cast<unsigned char>(c) < ' ' || c == '\x7f' ? '_' : c;
+  }
+  return out + '"';
 }
 
-void serve_index(response_writer& w) {
-  std::string page =
-      "<html>\n<head>\n<title>/debug/pprof/</"
-      "title>\n<style>\n.profile-name{\n\tdisplay:inline-block;"
-      "\n\twidth:6rem;\n}\n</style>\n</head>\n<body>\n/debug/pprof/\n<br>\n<p>Set debug=1 as a "
-      "query "
-      "parameter to export in legacy text format</p>\n<br>\nTypes of profiles available:\n<table>\n"
-      "<thead><td>Count</td><td>Profile</td></thead>\n";
-  std::vector<entry> all = entries();
-  for (const entry& e : all) {
-    page += "<tr><td>" + std::to_string(e.count) + "</td><td><a href='" + e.name + "?debug=1'>" +
-            html_escape(e.name) + "</a></td></tr>\n";
-  }
-  page +=
-      "</table>\n<a href=\"goroutine?debug=2\">full goroutine stack dump</a>\n<br>\n<p>\nProfile "
-      "Descriptions:\n<ul>\n";
-  for (const entry& e : all) {
-    page += "<li><div class=profile-name>" + html_escape(e.name) + ": </div> " +
-            html_escape(e.description) + "</li>\n";
-  }
-  page += "</ul>\n</p>\n</body>\n</html>\n";
+void send_attachment(response_writer& w, const std::string& name, const std::string& bytes) {
   nosniff(w);
-  static_cast<void>(w.respond(200, "text/html; charset=utf-8", page));
+  w.header("Content-Type", "application/octet-stream");
+  w.header("Content-Disposition", "attachment; filename=" + quoted(name));
+  static_cast<void>(w.write(bytes));
+}
+
+void send_profile(response_writer& w, const std::string& name, const prof::profile_data& data) {
+  send_attachment(w, name, prof::gzip(prof::encode(data)));
+}
+
+// The right to do heavy work: stacks of all tasks, symbols, encoding. One request at a time has it,
+// so that a crowd of scrapers costs no more than one. Requests that run as tasks and those on the
+// debug server's threads have one each: a task may lose its processor while it has its turn, and
+// the debug server must answer all the same.
+class heavy_turn {
+ public:
+  heavy_turn() : busy_(on_task() ? busy_on_tasks : busy_on_threads) {}
+  ~heavy_turn() { give_back(); }
+  heavy_turn(const heavy_turn&) = delete;
+
+  // Waits for the turn; false if there was none in time, which has been answered, or the client is
+  // gone.
+  bool take(response_writer& w, request& r) {
+    for (int64_t waited = 0; busy_.exchange(true, std::memory_order_acquire);
+         waited += turn_poll_ns) {
+      if (waited >= turn_patience_ns) {
+        w.header("Retry-After", "1");
+        fail(w, 503, "another profile is being written; try again later");
+        return false;
+      }
+      if (!wait_for_client(r, turn_poll_ns)) {
+        w.close_connection();
+        return false;
+      }
+    }
+    mine_ = true;
+    return true;
+  }
+
+  void give_back() {
+    if (std::exchange(mine_, false)) busy_.store(false, std::memory_order_release);
+  }
+
+ private:
+  static constexpr int64_t turn_poll_ns = 5'000'000;
+  static constexpr int64_t turn_patience_ns = 60 * second_ns;
+  static inline std::atomic<bool> busy_on_tasks{false}, busy_on_threads{false};
+
+  std::atomic<bool>& busy_;
+  bool mine_ = false;
+};
+
+// For long work: polls whether the client is still there, not more often than pays.
+std::function<bool()> abandoned_by(request& r) {
+  return [&r, last = base::now_ns()]() mutable {
+    int64_t now = base::now_ns();
+    if (now - last < 1'000'000) return false;
+    last = now;
+    return r.disconnected();
+  };
 }
 
 void serve_cmdline(response_writer& w) {
@@ -159,22 +168,19 @@ void serve_cmdline(response_writer& w) {
 }
 
 void serve_cpu_profile(response_writer& w, request& r) {
-  int64_t seconds = integer(r.form().get("seconds")).value_or(0);
+  int64_t seconds = integer(form_value(r, "seconds")).value_or(0);
   if (seconds <= 0) seconds = 30;
-  if (seconds > 86400) {
-    fail(w, 400, "profile duration exceeds 86400 seconds");
-    return;
-  }
   prof::cpu_consumer consumer(cpu_profile_rate());
-  bool wanted = wait_for_client(r, seconds * second_ns);
+  bool wanted = wait_for_client(r, std::min(seconds, longest_seconds) * second_ns);
   prof::cpu_result result = consumer.stop();
+  heavy_turn turn;
   if (!wanted) {
     w.close_connection();
-    return;
+  } else if (turn.take(w, r)) {
+    send_profile(w, "profile",
+                 prof::cpu_profile(std::move(result.samples), result.hz,
+                                   {result.start_nanos, result.duration_nanos}));
   }
-  attachment(w, "profile");
-  static_cast<void>(w.write(prof::gzip(prof::encode(prof::cpu_profile(
-      std::move(result.samples), result.hz, {result.start_nanos, result.duration_nanos})))));
 }
 
 void serve_symbol(response_writer& w, request& r) {
@@ -209,7 +215,7 @@ void serve_symbol(response_writer& w, request& r) {
 
 // What changed in `seconds`: values of the second snapshot minus those of the first.
 void serve_delta(response_writer& w, request& r, const prof::profile_source& p,
-                 std::string_view name, std::string_view seconds_text, int64_t debug) {
+                 const std::string& name, std::string_view seconds_text, int64_t debug) {
   int64_t seconds = integer(seconds_text).value_or(0);
   if (seconds <= 0) {
     fail(w, 400, "invalid value for \"seconds\" - must be a positive integer");
@@ -223,49 +229,66 @@ void serve_delta(response_writer& w, request& r, const prof::profile_source& p,
     fail(w, 400, "seconds and debug params are incompatible");
     return;
   }
-  auto pause = [&] { return wait_for_client(r, std::min<int64_t>(seconds, 86400) * second_ns); };
-  std::optional<prof::profile_data> delta = p.collect_over(pause, {});
-  if (!delta) {
-    w.close_connection();
+  heavy_turn turn;
+  if (!turn.take(w, r)) return;
+  auto pause = [&] {
+    turn.give_back();
+    return wait_for_client(r, std::min(seconds, longest_seconds) * second_ns) && turn.take(w, r);
+  };
+  std::optional<prof::profile_data> delta;
+  try {
+    delta = p.collect_over(pause, {.abandoned = abandoned_by(r)});
+  } catch (const std::exception&) {
+    fail(w, 500, "failed to compute delta");
     return;
   }
-  attachment(w, std::string(name) + "-delta");
-  static_cast<void>(w.write(prof::gzip(prof::encode(*delta))));
+  if (delta) {
+    send_profile(w, name + "-delta", *delta);
+  } else if (w.status() == 200) {  // nothing was answered: the client has gone
+    w.close_connection();
+  }
 }
 
-void serve_profile(response_writer& w, request& r, std::string_view name) {
+void serve_profile(response_writer& w, request& r, const std::string& name) {
   const prof::profile_source* p = prof::find_profile(name);
   if (p == nullptr) {
     fail(w, 404, "Unknown profile");
     return;
   }
-  const http::params& form = r.form();
-  int64_t debug = std::max<int64_t>(integer(form.get("debug")).value_or(0), 0);
-  if (std::string_view seconds = form.get("seconds"); !seconds.empty()) {
+  // A negative value is Go's binary body under a text header; here it is 0.
+  int64_t debug = std::clamp<int64_t>(integer(form_value(r, "debug")).value_or(0), 0, 2);
+  if (std::string seconds = form_value(r, "seconds"); !seconds.empty()) {
     serve_delta(w, r, *p, name, seconds, debug);
     return;
   }
+  heavy_turn turn;
+  if (!turn.take(w, r)) return;
   prof::collect_options options;
-  options.gc = integer(form.get("gc")).value_or(0) > 0;
-  if (debug == 0) {
-    std::string bytes = prof::gzip(prof::encode(p->collect(options)));
-    attachment(w, name);
-    static_cast<void>(w.write(bytes));
-    return;
+  options.gc = integer(form_value(r, "gc")).value_or(0) > 0;
+  options.abandoned = abandoned_by(r);
+  try {
+    if (debug == 0) {
+      send_profile(w, name, p->collect(options));
+      return;
+    }
+    nosniff(w);
+    w.header("Content-Type", text);
+    p->write_text([&w](std::string_view piece) { return w.write(piece).has_value(); },
+                  static_cast<int>(debug), options);
+  } catch (const std::exception&) {
+    if (w.bytes_written() != 0) throw;  // too late for another status: the connection ends
+    fail(w, 500, "failed to collect profile");
   }
-  nosniff(w);
-  w.header("Content-Type", text);
-  p->write_text([&w](std::string_view piece) { return w.write(piece).has_value(); },
-                static_cast<int>(std::min<int64_t>(debug, 2)), options);
 }
 
-void dispatch(response_writer& w, request& r, std::string_view name) {
+void dispatch(response_writer& w, request& r, const std::string& name) {
   std::string_view m = r.method();
   if (m != "GET" && m != "HEAD" && m != "POST") {
     w.header("Allow", "GET, HEAD, POST");
     fail(w, 405, "method not allowed");
   } else if (name.empty()) {
-    serve_index(w);
+    nosniff(w);
+    static_cast<void>(w.respond(200, "text/html; charset=utf-8", index_page()));
   } else if (name == "cmdline") {
     serve_cmdline(w);
   } else if (name == "profile") {
@@ -291,11 +314,14 @@ void handle(http::mux& m) {
 void handle(http::mux& m, std::string_view prefix) {
   std::string root(prefix);
   while (!root.empty() && root.back() == '/') root.pop_back();
-  m.handle(root, [root](response_writer& w, request& r) {
-    std::string to = root + "/";
-    if (!r.query().empty()) to += "?" + std::string(r.query());
-    http::redirect(w, 301, to);
-  });
+  if (!root.empty()) {
+    // Relative to what was asked for: this mux may itself be mounted somewhere.
+    m.handle(root, [](response_writer& w, request& r) {
+      std::string to = std::string(r.raw_path()) + "/";
+      if (!r.query().empty()) to += "?" + std::string(r.query());
+      http::redirect(w, 301, to);
+    });
+  }
   m.handle(root + "/{name...}", [](response_writer& w, request& r) {
     dispatch(w, r, std::string(r.path_value("name")));
   });

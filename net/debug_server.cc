@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -43,13 +44,24 @@ std::string loopback_by_default(std::string_view address) {
   return std::string(address);
 }
 
+// Only users of this machine can get there.
+bool is_private(std::string_view listening_at) {
+  for (std::string_view start : {"127.", "[::1]", "unix:"}) {
+    if (listening_at.starts_with(start)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
-std::string serve(std::string_view address) {
-  net::blocking_server_options options;
-  options.thread_name = "weft-debug";
-  auto server = std::make_unique<net::blocking_server>(routes().as_handler(),
-                                                       loopback_by_default(address), options);
+std::string serve(const serve_options& options) {
+  net::blocking_server_options server_options;
+  server_options.thread_name = "weft-debug";
+  server_options.max_connections = options.max_connections;
+  http::handler h = routes().as_handler();
+  if (!options.token.empty()) h = require_token(std::move(h), options.token);
+  auto server = std::make_unique<net::blocking_server>(
+      std::move(h), loopback_by_default(options.address), server_options);
   std::string at = server->address();
   running_servers& all = servers();
   std::lock_guard hold(all.lock);
@@ -57,15 +69,23 @@ std::string serve(std::string_view address) {
   return at;
 }
 
+std::string serve(std::string_view address) {
+  return serve(serve_options{.address = std::string(address)});
+}
+
 void serve_from_environment() {
-  std::string_view address = base::option_value(base::option::WEFT_DEBUG_ADDR);
-  if (address.empty()) return;
+  serve_options options;
+  options.address = base::option_value(base::option::WEFT_DEBUG_ADDR);
+  if (options.address.empty()) return;
+  options.token = base::option_value(base::option::WEFT_DEBUG_TOKEN);
   try {
-    std::string at = serve(address);
-    base::log_line("debug server on %s", at.c_str());
+    std::string at = serve(options);
+    const bool open = options.token.empty() && !is_private(at);
+    base::log_line(
+        "debug server on %s%s", at.c_str(),
+        open ? ", for everybody who can reach it: WEFT_DEBUG_TOKEN asks for a token" : "");
   } catch (const std::exception& e) {
-    base::fatalf("WEFT_DEBUG_ADDR=%.*s: %s", static_cast<int>(address.size()), address.data(),
-                 e.what());
+    base::fatalf("WEFT_DEBUG_ADDR=%s: %s", options.address.c_str(), e.what());
   }
 }
 

@@ -42,6 +42,7 @@ using sched::thread;
 constexpr size_t max_depth = 1024;
 constexpr size_t max_name = 128;
 constexpr int64_t signal_patience_ns = 100'000'000;
+constexpr size_t records_between_looks = 256;
 constexpr int max_attempts = 64;
 constexpr int max_silences = 3;  // a thread that blocks the signal does not answer at all
 
@@ -313,6 +314,7 @@ size_t capture_tasks(const capture_options& options,
   for (size_t i = 0; i < records; ++i) {
     task& t = sched::task_record(i);
     if (&t == me) continue;
+    if (i % records_between_looks == 0 && options.stop && options.stop()) break;
     if (!capture_one(t, depth, options.system_tasks, *raw)) continue;
     fill_snapshot(snapshot, *raw, base::now_ns());
     visit(snapshot);

@@ -13,6 +13,8 @@ namespace weft::prof {
 struct capture_options {
   size_t depth = 512;         // frames kept per task, leaf side first; at most 1024
   bool system_tasks = false;  // also the runtime's own tasks and foreign threads
+  // Asked every few hundred tasks: true ends the capture, which is then incomplete. Null: never.
+  std::function<bool()> stop = {};
 };
 
 // Captures every task once and hands it to `visit`: the calling task first, if the caller is one,

@@ -26,12 +26,12 @@ class goroutine_source final : public profile_source {
   }
   int64_t count() const noexcept override { return num_tasks(); }
 
-  profile_data collect(const collect_options&) const override {
-    return count_profile("goroutine", collect_tasks(), wall_clock_nanos());
+  profile_data collect(const collect_options& options) const override {
+    return count_profile("goroutine", collect_tasks(options), wall_clock_nanos());
   }
 
-  bool write_text(const text_sink& sink, int debug, const collect_options&) const override {
-    if (debug == 1) return write_count_text(sink, "goroutine", collect_tasks());
+  bool write_text(const text_sink& sink, int debug, const collect_options& options) const override {
+    if (debug == 1) return write_count_text(sink, "goroutine", collect_tasks(options));
     bool open = true;
     write_task_dump([&](std::string_view piece) { return open = open && sink(piece); });
     return open;
@@ -39,9 +39,11 @@ class goroutine_source final : public profile_source {
 
  private:
   // Counts by (stack, labels).
-  static std::vector<sample> collect_tasks() {
+  static std::vector<sample> collect_tasks(const collect_options& how) {
     sample_set set(1);
-    capture_tasks({}, [&](const task_snapshot& t) {
+    capture_options options;
+    options.stop = how.abandoned;
+    capture_tasks(options, [&](const task_snapshot& t) {
       set.add({{t.pcs, t.leaf_is_exact, t.truncated}, &t.labels, {}, {}}, 1);
     });
     return set.take();
@@ -60,7 +62,9 @@ size_t write_task_dump(const text_sink& sink, bool system_tasks) {
                           system_tasks ? leaf_frames::all : leaf_frames::hide_runtime);
   capture_options options;
   options.system_tasks = system_tasks;
-  capture_tasks(options, [&](const task_snapshot& t) { writer.add(t); });
+  bool open = true;  // who reads may have gone
+  options.stop = [&] { return !open; };
+  capture_tasks(options, [&](const task_snapshot& t) { open = writer.add(t) && open; });
   writer.finish();
   return writer.tasks();
 }

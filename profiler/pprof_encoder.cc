@@ -23,6 +23,10 @@
 //   [E7] A truncated stack ends in a frame named "[truncated stack]", so that it cannot be mistaken
 //        for a root of the call graph. It has no address and no mapping. An empty stack is a frame
 //        "[no stack]", because readers show nothing of a sample without locations.
+//   [E8] A delta has no sample that is zero in all values. Two stacks that look the same after
+//   hiding
+//        may cancel each other, which is known only here: the rest is then encoded anew, so that
+//        nothing is left that only the dropped ones referred to.
 // Not done   streaming the message by hand as Go does: an aggregated profile is a few hundred
 //            kilobytes, and generated code cannot get the wire format wrong.
 // Tests      tests/unit/profiler/pprof_encoder_test.cc; profile_check.h beside it checks any
@@ -70,7 +74,10 @@ class profile_encoder {
 
   std::string run() {
     for (const value_type& type : data_.sample_types) set_type(out_->add_sample_type(), type);
-    for (const sample& s : data_.samples) add_sample(s);
+    std::vector<int> shown_as;  // index of the encoded sample, per sample
+    for (const sample& s : data_.samples) shown_as.push_back(add_sample(s));
+    if (data_.changes_only && std::ranges::any_of(out_->sample(), is_zero))
+      return profile_encoder(without_zeros(shown_as), resolver_.symbols()).run();
     set_type(out_->mutable_period_type(), data_.period_type);
     out_->set_period(data_.period);
     out_->set_time_nanos(data_.time_nanos);
@@ -94,6 +101,20 @@ class profile_encoder {
     uintptr_t limit;
     bool has_lines = false;
   };
+
+  static bool is_zero(const pb::Sample& s) {
+    return std::ranges::all_of(s.value(), [](int64_t value) { return value == 0; });
+  }
+
+  // [E8]
+  profile_data without_zeros(const std::vector<int>& shown_as) const {
+    profile_data rest = data_;
+    rest.samples.clear();
+    for (size_t i = 0; i < data_.samples.size(); ++i) {
+      if (!is_zero(out_->sample(shown_as[i]))) rest.samples.push_back(data_.samples[i]);
+    }
+    return rest;
+  }
 
   int64_t string(std::string_view text) {
     const auto [entry, inserted] =
@@ -207,7 +228,8 @@ class profile_encoder {
     return ids;
   }
 
-  void add_sample(const sample& s) {
+  // Returns the index of the encoded sample.
+  int add_sample(const sample& s) {
     if (s.values.size() != data_.sample_types.size()) {
       throw std::invalid_argument("profile sample has " + std::to_string(s.values.size()) +
                                   " values, the profile has " +
@@ -230,7 +252,7 @@ class profile_encoder {
         const int index = static_cast<int>(i);
         to->set_value(index, saturating_add(to->value(index), s.values[i]));
       }
-      return;
+      return entry->second;
     }
     pb::Sample* to = out_->add_sample();
     to->mutable_location_id()->Add(ids.begin(), ids.end());
@@ -246,6 +268,7 @@ class profile_encoder {
       label->set_num(n.value);
       label->set_num_unit(string(n.unit));
     }
+    return entry->second;
   }
 
   struct key_hash {

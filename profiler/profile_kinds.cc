@@ -90,6 +90,7 @@ profile_data delta_profile(const profile_data& first, const profile_data& second
     add(s, negated);
   }
   profile_data delta = second;
+  delta.changes_only = true;
   delta.duration_nanos = second.time_nanos - first.time_nanos;
   delta.samples = sums.take();
   std::erase_if(delta.samples, [](const sample& s) {

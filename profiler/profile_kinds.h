@@ -26,6 +26,7 @@ struct profile_data {
   int64_t duration_nanos = 0;       // 0: a snapshot, not an interval
   std::string default_sample_type;  // "": the reader shows the last sample type
   leaf_frames leaf = leaf_frames::all;
+  bool changes_only = false;    // a delta: samples that are zero in all values are left out
   std::vector<sample> samples;  // values in the order of sample_types
 };
 

@@ -39,6 +39,24 @@ bool has_frame(const task_snapshot& t, std::string_view function) {
   while (!stop.load(std::memory_order_relaxed)) asm volatile("");
 }
 
+// Neither a dump nor a profile that nobody waits for any more goes on to the last task.
+TEST(Capture, EndsWhenNobodyWantsTheRest) {
+  run({.max_procs = 1}, [] {
+    constexpr size_t tasks = 3000;
+    chan<int> c(0);
+    for (size_t i = 0; i < tasks; ++i) go([c] { parked_in_receive(c); });
+    EXPECT_EQ(prof::write_task_dump([](std::string_view) { return true; }), tasks + 1);
+    EXPECT_LT(prof::write_task_dump([](std::string_view) { return false; }), tasks);
+    prof::capture_options options;
+    int looks = 0;
+    options.stop = [&] { return ++looks == 3; };
+    EXPECT_LT(capture_tasks(options, [](const task_snapshot&) {}), tasks);
+    EXPECT_EQ(looks, 3);
+    c.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
 TEST(Capture, SeesParkedTasksWithReasonStackAndParent) {
   run({.max_procs = 2}, [] {
     chan<int> c(0);
