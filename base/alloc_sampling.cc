@@ -19,6 +19,7 @@ constinit std::atomic<rate_listener> g_listeners[4]{};
 
 constinit std::atomic<uint64_t> g_seed{0};  // 0: not drawn yet
 constinit std::atomic<uint64_t> g_streams{0};
+constinit std::atomic<uint32_t> g_epoch{1};
 
 constexpr uint64_t golden = 0x9e3779b97f4a7c15u;
 
@@ -45,6 +46,12 @@ uint64_t drawn_seed() noexcept {
   return g_seed.compare_exchange_strong(seed, drawn, std::memory_order_relaxed) ? drawn : seed;
 }
 
+void tell_listeners() noexcept {
+  for (auto& listener : g_listeners) {
+    if (auto changed = listener.load(std::memory_order_seq_cst)) changed();
+  }
+}
+
 }  // namespace
 
 void set_alloc_port(const alloc_port& port) noexcept {
@@ -59,9 +66,7 @@ int64_t mem_profile_rate() noexcept { return g_rate.load(std::memory_order_relax
 
 void set_mem_profile_rate(int64_t bytes) noexcept {
   g_rate.store(bytes < 0 ? 0 : bytes, std::memory_order_seq_cst);
-  for (auto& listener : g_listeners) {
-    if (auto changed = listener.load(std::memory_order_seq_cst)) changed();
-  }
+  tell_listeners();
 }
 
 void on_mem_profile_rate(void (*changed)() noexcept) noexcept {
@@ -91,6 +96,10 @@ uint64_t new_sample_rng() noexcept {
 void seed_sample_rngs(uint64_t seed) noexcept {
   g_seed.store(seed == 0 ? golden : seed, std::memory_order_relaxed);
   g_streams.store(0, std::memory_order_relaxed);
+  g_epoch.fetch_add(1, std::memory_order_seq_cst);
+  tell_listeners();
 }
+
+uint32_t sample_rng_epoch() noexcept { return g_epoch.load(std::memory_order_relaxed); }
 
 }  // namespace weft::base

@@ -62,8 +62,10 @@ inline int64_t next_sample_distance(uint64_t& rng_state) noexcept {
 }
 
 // A random state for one more stream of distances. After seed_sample_rngs() the n-th call returns
-// the same as in every other process that was given that seed.
+// the same as in every other process that was given that seed; who has a state from before should
+// get a new one when sample_rng_epoch() has changed. The listeners of the rate are told.
 uint64_t new_sample_rng() noexcept;
 void seed_sample_rngs(uint64_t seed) noexcept;
+uint32_t sample_rng_epoch() noexcept;
 
 }  // namespace weft::base

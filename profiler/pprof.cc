@@ -12,6 +12,7 @@
 #include "base/alloc_sampling.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/goroutine_profile.h"
+#include "profiler/heap_profile.h"
 #include "profiler/pprof_encoder.h"
 #include "profiler/profile_registry.h"
 #include "profiler/thread_profile.h"
@@ -22,7 +23,8 @@ namespace {
 
 // Every built-in profile. A new one is its own file and a line here.
 std::vector<prof::profile_source*> built_in() {
-  return {&prof::goroutine_profile(), &prof::thread_profile()};
+  return {&prof::goroutine_profile(), &prof::thread_profile(), &prof::heap_profile_source(),
+          &prof::allocs_profile_source()};
 }
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
@@ -72,6 +74,8 @@ void pprof::stop_cpu_profile() {
   s.out->write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   s.out->flush();
 }
+
+void pprof::write_heap_profile(std::ostream& out) { prof::heap_profile_source().write_to(out, 0); }
 
 pprof::profile* pprof::lookup(std::string_view name) { return prof::find_profile(name); }
 

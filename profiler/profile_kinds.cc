@@ -70,7 +70,7 @@ profile_data heap_profile(std::vector<sample> samples, int64_t rate, bool show_a
   profile.period = rate;
   profile.time_nanos = time_nanos;
   if (show_allocations) profile.default_sample_type = "alloc_space";
-  profile.leaf = leaf_frames::hide_runtime;
+  profile.leaf = leaf_frames::hide_allocation;
   profile.samples = std::move(samples);
   return profile;
 }

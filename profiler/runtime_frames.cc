@@ -17,6 +17,7 @@ constexpr prefix_kind prefixes[] = {
     {"weft::prof::", frame_kind::runtime},
     {"weft::gc::detail::", frame_kind::runtime},
     {"weft::base::", frame_kind::runtime},
+    {"weft::heap::", frame_kind::runtime},
     {"weft_switch", frame_kind::runtime},
     {"weft_context_entry", frame_kind::runtime},
     {"weft_task_main", frame_kind::runtime},
@@ -140,12 +141,14 @@ frame_kind classify_frame(std::string_view name) {
 
 frame_kind classify_frame(std::string_view name, std::string_view file) {
   const std::string_view path = without_return_type(name);
-  const bool scoped = without_parameters(name).find("::") != std::string_view::npos;
+  // A "::" among template arguments is not the function's scope.
+  const std::string_view bare = without_parameters(name);
+  const bool scoped = bare.substr(0, bare.find('<')).find("::") != std::string_view::npos;
   if (scoped || file.empty() || path.starts_with("weft_")) return classify_frame(name);
   if (file.find("weft/detail/") != std::string_view::npos) return frame_kind::runtime;
   if (!file.starts_with(source_root())) return classify_frame(name);
   file.remove_prefix(source_root().size());
-  for (std::string_view folder : {"base/", "scheduler/", "runtime/", "profiler/"}) {
+  for (std::string_view folder : {"base/", "scheduler/", "runtime/", "profiler/", "weft/malloc/"}) {
     if (file.starts_with(folder) && file.find("/include/weft/") == std::string_view::npos)
       return frame_kind::runtime;
   }
@@ -178,6 +181,32 @@ bool is_spawn_frame(std::string_view name, std::string_view file) {
     if (end == rest.size()) return true;
   }
   return false;
+}
+
+bool is_allocation_frame(std::string_view name, std::string_view file) {
+  constexpr std::string_view functions[] = {
+      "malloc",        "calloc",         "realloc",        "reallocarray",
+      "aligned_alloc", "memalign",       "valloc",         "posix_memalign",
+      "operator new",  "operator new[]", "weft::gc::make", "weft::gc::make_array"};
+  // Template arguments follow these.
+  constexpr std::string_view members[] = {"std::__new_allocator<", "std::allocator<",
+                                          "std::allocator_traits<", "__gnu_cxx::new_allocator<"};
+  // Under -g1 inlined functions have no scope but a file.
+  constexpr std::string_view files[] = {"bits/new_allocator.h", "ext/new_allocator.h",
+                                        "bits/alloc_traits.h", "bits/allocator.h"};
+  const std::string_view path = without_parameters(name);
+  for (std::string_view function : functions) {
+    if (path == function || (path.starts_with(function) && path[function.size()] == '<'))
+      return true;
+  }
+  for (std::string_view member : members) {
+    if (path.starts_with(member)) return true;
+  }
+  for (std::string_view source : files) {
+    if (file.ends_with(source)) return true;
+  }
+  return path == "_M_allocate" ||
+         (path.starts_with("std::_Vector_base<") && path.ends_with(">::_M_allocate"));
 }
 
 }  // namespace weft::prof

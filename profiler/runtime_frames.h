@@ -28,6 +28,10 @@ inline bool is_runtime_frame(std::string_view name) {
 // them, also when the compiler inlined them into it.
 bool is_spawn_frame(std::string_view name, std::string_view file = {});
 
+// True for malloc, operator new and what the standard library has between them and a container:
+// whoever called them is the one that allocates.
+bool is_allocation_frame(std::string_view name, std::string_view file = {});
+
 // A demangled name without its return type: "void weft::go<f>(f)" gives "weft::go<f>(f)".
 std::string_view without_return_type(std::string_view name);
 

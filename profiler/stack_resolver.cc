@@ -30,9 +30,12 @@ std::span<const resolved_frame> stack_resolver::resolve(const stack_view& stack,
   if (!stack.truncated && end > 0 && scratch_[end - 1].kind == frame_kind::runtime) {
     while (end > 0 && scratch_[end - 1].kind != frame_kind::user) --end;
   }
-  if (leaf == leaf_frames::hide_runtime) {
-    while (begin < end && scratch_[begin].kind == frame_kind::runtime) ++begin;
-  }
+  const auto hidden = [leaf](const resolved_frame& f) {
+    if (leaf == leaf_frames::all) return false;
+    return f.kind == frame_kind::runtime || (leaf == leaf_frames::hide_allocation &&
+                                             is_allocation_frame(f.source->name, f.source->file));
+  };
+  while (begin < end && hidden(scratch_[begin])) ++begin;
   if (begin == end) return scratch_;
   return std::span(scratch_).subspan(begin, end - begin);
 }

@@ -6,7 +6,8 @@
 // of Go's tools that weft keeps (runtime_frames.h says which names they mean):
 //   - the root: what lies between the thread of control's first instruction and the task's
 //   function;
-//   - the leaf, where the format asks for it: runtime-internal frames below the public API call.
+//   - the leaf, where the format asks for it: runtime-internal frames below the public API call,
+//   and in heap profiles the functions that allocate.
 // A stack that consists of nothing else is shown whole.
 #include <cstdint>
 #include <span>
@@ -19,7 +20,11 @@
 
 namespace weft::prof {
 
-enum class leaf_frames : uint8_t { all, hide_runtime };
+enum class leaf_frames : uint8_t {
+  all,
+  hide_runtime,
+  hide_allocation,  // and malloc, operator new, std::allocator: an allocation's leaf is who asked
+};
 
 struct resolved_frame {
   const frame* source = nullptr;

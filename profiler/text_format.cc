@@ -41,7 +41,8 @@ std::vector<record> sorted_records(std::span<const sample> samples, size_t rank_
 
 template <typename Header>
 bool write_records(const text_sink& sink, const std::string& title, std::vector<record> records,
-                   const symbol_source& symbols, std::string_view trailer, Header header) {
+                   const symbol_source& symbols, leaf_frames leaf, std::string_view trailer,
+                   Header header) {
   tab_writer out(sink);
   stack_resolver resolver(symbols);
   bool ok = out.write(title);
@@ -52,7 +53,7 @@ bool write_records(const text_sink& sink, const std::string& title, std::vector<
     header(text, *r.source);
     text += r.key;
     text += '\n';
-    append_stack_record(text, *r.source, resolver, leaf_frames::hide_runtime);
+    append_stack_record(text, *r.source, resolver, leaf);
     ok = out.write(text);
   }
   return ok && out.write(trailer) && out.flush();
@@ -113,7 +114,7 @@ bool write_count_text(const text_sink& sink, std::string_view name, std::span<co
   for (const sample& s : samples) total = saturating_add(total, s.values.at(0));
   const std::string title = std::string(name) + " profile: total " + std::to_string(total) + "\n";
   return write_records(
-      sink, title, sorted_records(samples, 0), symbols, "",
+      sink, title, sorted_records(samples, 0), symbols, leaf_frames::hide_runtime, "",
       [](std::string& out, const sample& s) { out += std::to_string(s.values[0]) + " "; });
 }
 
@@ -124,10 +125,11 @@ bool write_contention_text(const text_sink& sink, const contention_text_options&
   if (options.sampling_period != 0) {
     title += "sampling period=" + std::to_string(options.sampling_period) + "\n";
   }
-  return write_records(
-      sink, title, sorted_records(samples, 1), symbols, "", [](std::string& out, const sample& s) {
-        out += std::to_string(s.values[1]) + " " + std::to_string(s.values[0]) + " ";
-      });
+  return write_records(sink, title, sorted_records(samples, 1), symbols, leaf_frames::hide_runtime,
+                       "", [](std::string& out, const sample& s) {
+                         out +=
+                             std::to_string(s.values[1]) + " " + std::to_string(s.values[0]) + " ";
+                       });
 }
 
 bool write_heap_text(const text_sink& sink, const heap_text_options& options,
@@ -145,7 +147,8 @@ bool write_heap_text(const text_sink& sink, const heap_text_options& options,
   const int64_t all_bytes = saturating_add(total[1], total[1] == total[3] ? 1 : 0);
   const std::string title = "heap profile: " + counts(total[2], total[3], total[0], all_bytes) +
                             "@ heap/" + std::to_string(2 * options.rate) + "\n";
-  return write_records(sink, title, sorted_records(samples, 3), symbols, options.trailer,
+  return write_records(sink, title, sorted_records(samples, 3), symbols,
+                       leaf_frames::hide_allocation, options.trailer,
                        [&](std::string& out, const sample& s) {
                          out += counts(s.values[2], s.values[3], s.values[0], s.values[1]);
                        });

@@ -5,10 +5,20 @@
 #include "profiler/capture.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/fault_report.h"
+#include "profiler/heap_profile.h"
 #include "profiler/reports.h"
 #include "profiler/thread_profile.h"
 
+// Called by weft::malloc, which is in use before anything else is: for the first sample, in the
+// middle of an allocation, and once more when the environment may be read.
+extern "C" void weft_wire_heap_profile(bool loading) noexcept {
+  weft::prof::install_heap_profile();
+  if (loading) weft::prof::heap_profile_from_environment();
+}
+
 extern "C" void weft_wire_all() {
+  weft::prof::install_heap_profile();
+  weft::prof::heap_profile_from_environment();
   weft::prof::install_capture_signal();
   weft::prof::install_cpu_sampler();
   weft::prof::install_thread_profile();

@@ -7,7 +7,7 @@ import re
 import common
 import layers
 
-WORD = re.compile("profiler", re.IGNORECASE)
+WORD = re.compile("profiler(?!ate)", re.IGNORECASE)  # "memprofilerate" is a rate
 
 
 def check(root):

@@ -13,9 +13,10 @@
 //            ran out is recorded with the old mean.
 // realloc    An allocation of the new size and a free of the old block. A sampled block keeps its
 //            place if it fits and is sampled again.
-// fork       The child has one thread, and other threads may have held locks of the recorder. So
+// fork       The child has one thread, and others may have held locks of the sampled store. So
 //            fork() waits until no thread is in it (`gate`); threads that come meanwhile do not
-//            sample, or wait to free.
+//            sample, or wait to free. What the listener's readers hold nobody can know here: the
+//            child of a process that has threads allocates and frees, but records no more.
 // Ends       A thread's state leaves the list before its memory goes, in a pthread key's
 //            destructor, and never enters it again, whatever later destructors allocate.
 #include "weft/malloc/sampler.h"
@@ -24,6 +25,7 @@
 #include <mimalloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,8 +36,9 @@
 #include "base/alloc_sampling.h"
 #include "base/spinlock.h"
 
-// In weft/wire.cc; absent from programs that do not link weft::weft.
-extern "C" [[gnu::weak]] void weft_wire_heap_profile() noexcept;
+// In weft/wire.cc; absent from programs that do not link weft::weft. `loading` once, when this
+// library is ready for the settings of the environment.
+extern "C" [[gnu::weak]] void weft_wire_heap_profile(bool loading) noexcept;
 
 namespace weft::heap {
 
@@ -44,7 +47,8 @@ thread_local constinit uint64_t t_left = 0;
 namespace {
 
 struct thread_state {
-  std::atomic<int64_t> rate{0};  // the mean at which t_left was drawn
+  std::atomic<int64_t> rate{0};    // the mean at which t_left was drawn
+  std::atomic<uint32_t> epoch{0};  // base::sample_rng_epoch() of `rng`
   uint64_t rng = 0;
   uint64_t* left = nullptr;  // the thread's t_left; set while in the list
   thread_state* next = nullptr;
@@ -65,6 +69,7 @@ constinit std::atomic<int> g_started{0};  // 0 no, 1 somebody is at it, 2 yes
 // The gate of fork().
 constinit std::atomic<int> g_inside{0};
 constinit std::atomic<bool> g_forking{false};
+constinit bool g_recording = true;  // false in children of processes with threads
 
 bool enter() noexcept {
   // [ord heap.gate] against before_fork(): count, then look; it sets, then reads the count.
@@ -94,6 +99,7 @@ void after_fork_in_parent() noexcept {
 }
 
 void after_fork_in_child() noexcept {
+  if (__libc_single_threaded == 0) g_recording = false;
   // The other threads are gone, and their thread-local memory may be used for something else.
   bool listed = t_state.left != nullptr;
   t_state.next = t_state.prev = nullptr;
@@ -120,6 +126,11 @@ void fence_other_threads() noexcept {
   call(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }
 
+bool up_to_date(const thread_state& t) noexcept {
+  return t.rate.load(std::memory_order_relaxed) == base::mem_profile_rate() &&
+         t.epoch.load(std::memory_order_relaxed) == base::sample_rng_epoch();
+}
+
 // Sends every thread that has not drawn at the current rate to redraw().
 void rate_changed() noexcept {
   g_threads_lock.lock();
@@ -127,7 +138,7 @@ void rate_changed() noexcept {
     bool all = true;
     for (thread_state* t = g_threads; t != nullptr; t = t->next) {
       std::atomic_ref left(*t->left);
-      if (t->rate.load(std::memory_order_relaxed) == base::mem_profile_rate()) continue;
+      if (up_to_date(*t)) continue;
       if (left.load(std::memory_order_relaxed) == 0) continue;
       left.store(0, std::memory_order_relaxed);
       all = false;
@@ -149,7 +160,6 @@ void start() noexcept {
 
 void first_allocation(thread_state& t) noexcept {
   start();
-  if (t.rng == 0) t.rng = base::new_sample_rng();
   // [ord heap.started]. Otherwise another thread is in start(), or this one is in fork(), with the
   // list's lock: this thread enters the list next time.
   if (g_started.load(std::memory_order_acquire) != 2 || t.forking) return;
@@ -166,13 +176,17 @@ void first_allocation(thread_state& t) noexcept {
 
 // Draws a new distance; the rate may change meanwhile.
 void redraw(thread_state& t) noexcept {
-  int64_t rate = 0;
   do {
-    rate = base::mem_profile_rate();
+    if (const uint32_t epoch = base::sample_rng_epoch();
+        t.epoch.load(std::memory_order_relaxed) != epoch) {
+      t.rng = base::new_sample_rng();
+      t.epoch.store(epoch, std::memory_order_relaxed);
+    }
+    const int64_t rate = base::mem_profile_rate();
     t.rate.store(rate, std::memory_order_relaxed);
     t_left = static_cast<uint64_t>(base::next_sample_distance(t.rng, rate) + 1);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-  } while (rate != base::mem_profile_rate());
+  } while (!up_to_date(t));
 }
 
 // Whether the allocation of `size` bytes that has been counted out is one to sample, and at which
@@ -198,7 +212,7 @@ bool decide(thread_state& t, size_t size, int64_t* rate) noexcept {
 const base::alloc_port& listener() noexcept {
   const base::alloc_port* port = &base::current_alloc_port();
   if (port->allocated == nullptr && weft_wire_heap_profile != nullptr) {
-    weft_wire_heap_profile();
+    weft_wire_heap_profile(false);
     port = &base::current_alloc_port();
   }
   return *port;
@@ -213,7 +227,7 @@ void* record(size_t size, int64_t rate) noexcept {
 
 void forget(void* token) noexcept {
   const base::alloc_port& port = base::current_alloc_port();
-  if (token != nullptr && port.freed != nullptr) port.freed(token);
+  if (token != nullptr && port.freed != nullptr && g_recording) port.freed(token);
 }
 
 // The time in which the thread is the recorder: nothing is sampled, and what the recorder allocates
@@ -225,7 +239,7 @@ class recording {
     t_left = left_;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     // The store may have undone rate_changed()'s.
-    if (t_.rate.load(std::memory_order_relaxed) != base::mem_profile_rate()) t_left = 0;
+    if (!up_to_date(t_)) t_left = 0;
     t_.inside = false;
     leave();
   }
@@ -240,7 +254,7 @@ class recording {
 // is under way.
 template <class F>
 void* as_recorder(thread_state& t, F f) noexcept {
-  if (t.inside || !enter()) return nullptr;
+  if (t.inside || !g_recording || !enter()) return nullptr;
   recording scope(t);
   return f();
 }
@@ -264,6 +278,7 @@ void set_errno(int error, void*) { errno = error == EINVAL || error == EFAULT ? 
 [[gnu::constructor]] void when_loaded() noexcept {
   ::mi_register_error(set_errno, nullptr);
   ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  if (weft_wire_heap_profile != nullptr) weft_wire_heap_profile(true);
 }
 
 }  // namespace

@@ -39,6 +39,11 @@ void start_cpu_profile(std::ostream& out);
 // Writes the profile and ends collecting. Does nothing when none was started.
 void stop_cpu_profile();
 
+// Writes the profile "heap" as gzip'ed profile.proto: what is in use, and what was ever allocated,
+// by stack, sampled. The garbage-collected heap is as of the end of the last collection; the
+// ordinary heap is there in programs that link weft::malloc, as of now.
+void write_heap_profile(std::ostream& out);
+
 // A named profile: one of weft's own, or one that the program keeps with create():
 //
 //   auto& open_files = weft::pprof::profile::create("open_files");

@@ -30,6 +30,14 @@ namespace {
   return p;
 }
 
+// Big enough to be sampled for certain at the default rate: one chance in e^128 to miss.
+struct early_object {
+  std::unique_ptr<char[]> block{new char[64 << 20]};
+};
+const early_object g_early;
+
+TEST(Sampler, StaticConstructorsAreSampled) { EXPECT_TRUE(is_sampled(g_early.block.get())); }
+
 TEST(Sampler, RateOneSamplesEverythingExactly) {
   recorder record(1);
   std::vector<void*> blocks;
@@ -207,14 +215,13 @@ TEST(Sampler, AForkedChildAllocatesWhateverItsParentsThreadsWereDoing) {
     if (child == 0) {
       ::alarm(20);
       free(parents);
+      // Nothing is recorded: what the parent's threads held of the recorder cannot be known.
       for (int n = 0; n < 1000; ++n) {
         void* p = allocate(100);
-        if (!is_sampled(p)) ::_exit(1);
-        free(p);
+        if (is_sampled(p)) ::_exit(1);
+        free(realloc(p, 200));
       }
-      base::set_mem_profile_rate(0);
-      void* p = allocate(100);
-      if (is_sampled(p)) ::_exit(2);
+      base::set_mem_profile_rate(100);
       ::_exit(0);
     }
     int status = -1;
@@ -224,6 +231,24 @@ TEST(Sampler, AForkedChildAllocatesWhateverItsParentsThreadsWereDoing) {
   stop = true;
   for (std::thread& t : threads) t.join();
   free(parents);
+}
+
+TEST(SamplerDeathTest, AChildOfAProcessWithoutThreadsIsSampled) {
+  // A child that was started anew, so without the threads of other tests.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        recorder record(1);
+        const pid_t child = ::fork();
+        if (child == 0) {
+          void* p = allocate(100);
+          ::_exit(is_sampled(p) && record.live(p) ? 0 : 1);
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 100);
+      },
+      testing::ExitedWithCode(0), "");
 }
 
 TEST(Sampler, TheListenerMayAllocate) {
