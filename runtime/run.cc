@@ -21,6 +21,7 @@
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
 #include "scheduler/runtime_control.h"
+#include "scheduler/world_stop.h"
 
 // Defined by weft/wire.cc, which is linked into programs that use more than the core: connects
 // profiles, reports and the debug server to the scheduler's ports.
@@ -101,6 +102,7 @@ void run_world(const options& o, const body_ops& ops, void* callable,
   spawn_task(body_ops_for<main_body>, &body, params);
   {
     sched::service_thread not_an_actor;
+    sched::resting rest(sched::self());
     while (done.load(std::memory_order_acquire) == 0) base::futex_wait(done, 0, -1);
   }
   sched::stop();

@@ -17,6 +17,7 @@
 //          0 -> 3    the thread gave it up (begin_blocking)
 //          3 -> 0    the thread looks for another
 //          4         a deterministic test runs (directed.cc); nothing is retaken
+//          0 -> 5    the world stops (world_stop.cc)      5 -> 0    seen, or the world goes on
 // A thread that finds `wanted` when it enters refuses, and yields in its own time: a task that
 // calls the runtime all the time gives way as well. Nothing but work that waits makes a slice end:
 // a processor with empty queues is left to its holder, as in Go.
@@ -41,6 +42,7 @@
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/thread_signal.h"
+#include "scheduler/world_stop.h"
 
 namespace weft::sched {
 namespace {
@@ -74,6 +76,7 @@ bool fence_on(thread& th) noexcept {
 thread* reacquire(thread* th) noexcept {
   th->steal.store(keep, std::memory_order_relaxed);
   th->declared_blocking.store(false, std::memory_order_relaxed);
+  if (th->rests.load(std::memory_order_relaxed)) end_rest(th);
   task* me = th->current.load(std::memory_order_relaxed);
   g_sched.lock.lock();
   processor* p =
@@ -95,10 +98,25 @@ thread* reacquire(thread* th) noexcept {
 }  // namespace
 
 void prepare_retake() noexcept {
+  register_fences();
+  if (!g_membarrier.load(std::memory_order_relaxed)) fall_back_to_signals();
+}
+
+void register_fences() noexcept {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
     g_membarrier.store(true, std::memory_order_relaxed);
-  else
-    fall_back_to_signals();
+}
+
+void fence_all_threads() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (g_membarrier.load(std::memory_order_relaxed) &&
+      ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0)
+    return;
+  for_each_thread(
+      [](thread* th, void*) {
+        fence_by_signal(*th, signal_patience_ns, [](const thread&) { return true; });
+      },
+      nullptr);
 }
 
 thread* slow_enter() noexcept {
@@ -111,6 +129,7 @@ thread* slow_enter() noexcept {
     return th;
   }
   for (;;) {
+    if ((g_gate.load(std::memory_order_relaxed) & gate_stop) != 0) stop_here(th);
     // [ord thread.steal] acquire: after `gone`, the monitor's change of the task's state is visible
     int s = th->steal.load(std::memory_order_acquire);
     if (s == keep) return th;
@@ -122,8 +141,10 @@ thread* slow_enter() noexcept {
         return yield_preempted(th);
       return th;
     }
-    if (s == gone) {
-      return reacquire(th);
+    if (s == gone) return reacquire(th);
+    if (s == steal_stop) {
+      th->steal.compare_exchange_strong(s, keep, std::memory_order_relaxed);
+      continue;
     }
     base::cpu_relax();
   }
@@ -138,6 +159,7 @@ void begin_blocking() noexcept {
   change_state(*th->current.load(std::memory_order_relaxed), task_status::running,
                task_status::blocking);
   th->declared_blocking.store(true, std::memory_order_relaxed);
+  begin_rest(th);
   processor* p = release(th);
   // A monitor that set `wanted` meanwhile finds crit == 1 and fails to set it back: it gives up.
   th->steal.store(gone, std::memory_order_release);

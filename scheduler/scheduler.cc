@@ -28,6 +28,7 @@
 #include "scheduler/deadlock.h"
 #include "scheduler/lockpark.h"
 #include "scheduler/park.h"
+#include "scheduler/world_stop.h"
 
 namespace weft::sched {
 
@@ -64,11 +65,19 @@ void leave_runtime(thread* th) noexcept {
   worker_ended(th);
 }
 
-void begin_run(thread* th, processor* p, task* t) noexcept {
+// Makes t the thread's current task. False if the gate is closed: then pass_gate() has to be asked,
+// on the thread's own context.
+bool make_current(thread* th, task* t) noexcept {
+  th->current.store(t, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // [W1] in world_stop.cc
+  return g_gate.load(std::memory_order_relaxed) == 0;
+}
+
+// t is the thread's current task already.
+void begin_run(processor* p, task* t) noexcept {
   change_state(*t, task_status::runnable, task_status::running);
   if (t->stk == nullptr) prepare_first_run(p, t);
   p->tick.store(p->tick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  th->current.store(t, std::memory_order_relaxed);
 }
 
 using op = after_switch::op;
@@ -90,12 +99,12 @@ using op = after_switch::op;
   processor* p = th->p.load(std::memory_order_relaxed);
   context* to = &th->sched_ctx;
   task* next = p != nullptr && th->locked_task == nullptr ? pick_direct(p) : nullptr;
-  if (next != nullptr && next->locked_to_thread) {
+  if (next != nullptr && (next->locked_to_thread || !make_current(th, next))) {
     th->picked = next;
     next = nullptr;
   }
   if (next != nullptr) {
-    begin_run(th, p, next);
+    begin_run(p, next);
     to = &next->ctx;
   } else {
     th->current.store(nullptr, std::memory_order_relaxed);
@@ -141,6 +150,7 @@ void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*,
   if (commit == nullptr || commit(t, arg)) {
     {
       foreign_sleep asleep(th);
+      resting rest(th);
       while (th->park_word.load(std::memory_order_acquire) == 0)  // [ord thread.unpark]
         base::futex_wait(th->park_word, 0, -1);
     }
@@ -158,9 +168,10 @@ bool commit_sleep(task* self, void* arg) {
   return true;
 }
 
-void sleep_foreign(task* t, int64_t when_ns) noexcept {
+void sleep_foreign(thread* th, task* t, int64_t when_ns) noexcept {
   change_state(*t, task_status::running, task_status::waiting, wait_reason::sleep);
   std::atomic<uint32_t> nobody_wakes{0};
+  resting rest(th);
   for (int64_t now = base::now_ns(); now < when_ns; now = base::now_ns())
     base::futex_wait(nobody_wakes, 0, when_ns - now);
   change_state(*t, task_status::waiting, task_status::running);
@@ -215,6 +226,7 @@ void prepare_first_run(processor* p, task* t) noexcept {
   t->stk->next_trim_ns = 0;
   t->stk->trim_backoff = 0;
   t->stk->body = nullptr;
+  t->stk->scan_epoch = g_scan_epoch.load(std::memory_order_relaxed);
   make_context(t->ctx, t->stk->lo, t->stk->hi);
 #if WEFT_TSAN
   t->ctx.tsan_fiber = t->stk->tsan_fiber;
@@ -232,7 +244,9 @@ void worker_main(thread* th) noexcept {
       bring_processor(th, t);
       continue;
     }
-    begin_run(th, th->p.load(std::memory_order_relaxed), t);
+    if (!make_current(th, t)) [[unlikely]]
+      pass_gate(th, t);
+    begin_run(th->p.load(std::memory_order_relaxed), t);
     switch_context(th, th->sched_ctx, t->ctx, false);  // this context stays on its thread
     const bool locked_task_ended =
         th->locked_task != nullptr && th->after.what == after_switch::op::exit;
@@ -257,7 +271,7 @@ void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*)
 void sleep_until(int64_t when_ns) noexcept {
   thread* th = self();
   if (th->foreign) {
-    sleep_foreign(th->current.load(std::memory_order_relaxed), when_ns);
+    sleep_foreign(th, th->current.load(std::memory_order_relaxed), when_ns);
     return;
   }
   timer t;

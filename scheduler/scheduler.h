@@ -152,6 +152,9 @@ void timer_added(int64_t when_ns) noexcept;
 // retake.cc: taking a processor from a thread that does not use the runtime.
 void prepare_retake() noexcept;
 bool retake(processor* p, uint32_t seen_tick) noexcept;
+// Every thread of the process, or all that the runtime knows of, executes a full fence.
+void register_fences() noexcept;
+void fence_all_threads() noexcept;
 
 // control.cc: applies a changed affinity mask or CPU quota, if asked to follow them.
 void follow_machine_now() noexcept;

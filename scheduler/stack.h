@@ -46,6 +46,7 @@ struct stack {
   // The trimmer's, under the task's claim.
   int64_t next_trim_ns;   // not looked at before; monotonic
   int64_t trimmed_since;  // start of the wait for which it was done
+  uint32_t scan_epoch;    // of the last scan for collected objects (world_stop.h)
   uint32_t magic;
   stack_class cls;
   guard_kind guard;

@@ -14,6 +14,7 @@
 #include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/world_stop.h"
 
 #if WEFT_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -125,6 +126,8 @@ thread* make_thread_record() noexcept {
   th->current.store(nullptr, std::memory_order_relaxed);
   th->spinning = false;
   th->declared_blocking.store(false, std::memory_order_relaxed);
+  th->rests.store(false, std::memory_order_relaxed);
+  th->stop_pending.store(false, std::memory_order_relaxed);
   th->asleep.store(false, std::memory_order_relaxed);
   th->service.store(false, std::memory_order_relaxed);
   th->locked_task = nullptr;
@@ -207,6 +210,7 @@ void attach_foreign(const char* role) noexcept {
   th->current.store(t, std::memory_order_relaxed);
   register_thread(th);
   t_foreign_guard.th = th;
+  if ((g_gate.load(std::memory_order_seq_cst) & gate_stop) != 0) stop_here(th);
 }
 
 void for_each_thread(void (*f)(thread*, void*), void* arg) noexcept {

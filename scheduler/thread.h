@@ -60,6 +60,18 @@ struct thread {
   std::atomic<bool> asleep{false};             // foreign threads: inside a primitive (deadlock.cc)
   std::atomic<bool> service{false};            // the runtime's own, wakes nobody (deadlock.h)
 
+  // Stopping for a collector (world_stop.cc). Written by the thread itself, read when it has
+  // stopped or rests.
+  std::atomic<bool> stop_pending{false};    // a signal came while crit was 1
+  std::atomic<uint32_t> stopped_for{0};     // number of the stop that it is in
+  std::atomic<bool> stop_signalled{false};  // a signal is on its way
+  std::atomic<bool> rests{false};           // in code that touches no collected object
+  const void* stop_sp = nullptr;            // where its stack begins then
+  void* stop_ucontext = nullptr;            // if a signal stopped it
+  uintptr_t saved_regs[72] = {};            // callee-saved registers otherwise; see begin_rest()
+  uint32_t scan_epoch = 0;                  // foreign threads: of their own stack's last scan
+  void* heap = nullptr;                     // owned by the collected heap; stays with the record
+
   bool foreign = false;  // not one of the scheduler's workers
   const char* role = "worker";
   int tid = 0;
@@ -90,6 +102,9 @@ void attach_foreign(const char* role) noexcept;
 // Records are reused and never freed: a waker or a retaker may look at one whose thread has ended.
 thread* make_thread_record() noexcept;
 void recycle_thread_record(thread* th) noexcept;
+
+// A value of thread::steal that sends the next enter() to slow_enter(), to stop there.
+inline constexpr int steal_stop = 5;
 
 // Registry. for_each_thread holds its lock: f must not start or end threads.
 void register_thread(thread* t) noexcept;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/spinlock.h"
 #include "scheduler/signals.h"
+#include "scheduler/world_stop.h"
 
 namespace weft::sched {
 namespace {
@@ -26,6 +27,7 @@ bool on_signal(siginfo_t*, void* ucontext) noexcept {
     ours = th->fence_passed.exchange(ticket, std::memory_order_seq_cst) != ticket;
   }
   if (signal_visitor visit = g_visitor.load(std::memory_order_acquire)) ours |= visit(ucontext);
+  ours |= stop_on_signal(ucontext);
   return ours;
 }
 

@@ -14,6 +14,7 @@
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/thread_signal.h"
+#include "scheduler/world_stop.h"
 #include "tests/model/real/actors.h"
 
 namespace weft::base {
@@ -144,6 +145,11 @@ processor* take_idle_processor() noexcept {
 void finish_switch(thread*) noexcept { std::abort(); }
 thread* yield_preempted(thread* th) noexcept { return yield_now(th); }
 void refuse_in_forked_child() noexcept {}
+// No collector is at work in the model.
+std::atomic<uint32_t> g_gate{0};
+void stop_here(thread*) noexcept {}
+void begin_rest(thread*) noexcept {}
+void end_rest(thread*) noexcept {}
 
 // Where membarrier is missing. The explorer's memory is sequentially consistent.
 void install_thread_signal() noexcept {}

@@ -33,3 +33,6 @@
 #endif
 
 #define WEFT_ALWAYS_INLINE [[gnu::always_inline]] inline
+
+// For code that reads memory as it is: other threads' stacks, objects while they are written.
+#define WEFT_NO_SANITIZE __attribute__((no_sanitize("address", "thread", "undefined")))

@@ -1,0 +1,52 @@
+// The deletion barrier's slow part. A store that overwrites a reference while marking is on marks
+// what it has overwritten, because the overwritten word may have been the last way to it that the
+// marker would have gone.
+#include "gc/barrier.h"
+
+#include <mutex>
+#include <utility>
+
+#include "gc/mark.h"
+#include "gc/unstopped.h"
+
+namespace weft::gc {
+
+bool take_greys() noexcept {
+  bool any = false;
+  for (mutator* m = g_mutators.load(std::memory_order_acquire); m != nullptr; m = m->all_next) {
+    mark_block* b;
+    {
+      std::lock_guard hold(m->grey_lock);
+      b = std::exchange(m->grey, nullptr);
+    }
+    if (b == nullptr) continue;
+    any |= b->count != 0;
+    give_block(b);
+  }
+  return any;
+}
+
+namespace detail {
+
+std::atomic<uint32_t> marking{0};
+
+void shade(const void* overwritten) noexcept {
+  const auto address = reinterpret_cast<uintptr_t>(overwritten);
+  hit h;
+  if (!find(address, h)) return;
+  if ((g_cage.marked[h.word()].load(std::memory_order_relaxed) & h.bit()) != 0) return;
+  // From here on the cycle cannot end; before, it may have, and the span with it.
+  unstopped here;
+  if (marking.load(std::memory_order_relaxed) == 0 || !find(address, h)) return;
+  if ((g_cage.marked[h.word()].fetch_or(h.bit(), std::memory_order_relaxed) & h.bit()) != 0) return;
+  count_marked(h.s->stride);
+  if (h.s->noscan) return;
+  mutator& m = mutator_of(here.thread());
+  std::lock_guard hold(m.grey_lock);
+  if (m.grey == nullptr) m.grey = new_block();
+  m.grey->items[m.grey->count++] = h.object();
+  if (m.grey->count == mark_block::capacity) give_block(std::exchange(m.grey, nullptr));
+}
+
+}  // namespace detail
+}  // namespace weft::gc

@@ -1,0 +1,423 @@
+// The collector's thread. It holds no processor, executes no task code, and is never stopped; it is
+// the one that stops the others. Order of a cycle, with gc/heap.cc's invariants:
+//
+//   1 sweep what the last cycle left [G5]
+//   2 stop the world. Take back all runs, begin a new epoch, scan the stacks and registers of what
+//     runs, turn marking on. Go on.
+//   3 scan the stacks of what does not run, roots, globals; then the graph. Take what stores have
+//     greyed, until there is nothing.
+//   4 stop the world. Scan the running stacks again [G4]; if that has found much, go back to 3,
+//   three
+//     times at most, else finish here. Turn marking off, take back the runs.
+//   5 sweep, while others run and sweep what they need.
+//
+// WEFT_GC=stw does 3 inside 2, and is the reference that the rest is compared with.
+#include "gc/cycle.h"
+
+#include <pthread.h>
+#include <time.h>
+#include <weft/gc/gc.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "base/alloc_sampling.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/futex.h"
+#include "gc/barrier.h"
+#include "gc/heap.h"
+#include "gc/mark.h"
+#include "gc/page_heap.h"
+#include "gc/roots.h"
+#include "gc/specials.h"
+#include "gc/stacks.h"
+#include "gc/stress.h"
+#include "gc/sweep.h"
+#include "gc/verify.h"
+#include "scheduler/deadlock.h"
+#include "scheduler/directed.h"
+#include "scheduler/fork.h"
+#include "scheduler/park.h"
+#include "scheduler/world_stop.h"
+
+namespace weft::gc {
+namespace {
+
+constexpr uint64_t least_heap = uint64_t{4} << 20;
+constexpr int64_t stop_patience_ns = 1'000'000;
+constexpr int64_t longest_nap_ns = 10'000'000;
+constexpr int64_t forced_cycle_ns = 120'000'000'000;
+constexpr int most_returns = 3;  // from 4 to 3
+constexpr size_t sweep_batch = 64;
+
+struct waiter {
+  sched::task* t;
+  uint64_t cycle;
+  waiter* next;
+};
+
+base::spinlock g_lock;   // guards what follows, and the waiters
+uint64_t g_started = 0;  // cycles
+uint64_t g_ended = 0;
+uint64_t g_wanted = 0;  // number of the cycle that collect() asks for
+waiter* g_waiters = nullptr;
+
+std::atomic<bool> g_due{false};
+std::atomic<phase> g_phase{phase::off};
+sched::thread* g_collector = nullptr;
+std::atomic<int> g_percent{100};
+std::atomic<int64_t> g_limit{INT64_MAX};
+std::atomic<void (*)() noexcept> g_mark_end_hook{nullptr};
+
+// Written by the collector, read by anyone.
+struct {
+  std::atomic<uint64_t> forced{0}, marked{0}, pause_total{0}, cpu{0}, retries{0};
+  std::atomic<uint64_t> pause[2];
+} g_stats;
+
+int64_t cpu_ns() noexcept {
+  timespec t;
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+void wake_collector() noexcept {
+  sched::thread* th = g_collector;
+  // Not asleep from here on, for who looks for deadlocks.
+  th->park_word.store(1, std::memory_order_release);
+  base::futex_wake(th->park_word, 1);
+}
+
+// When the next cycle begins.
+void set_trigger(uint64_t marked) noexcept {
+  const int percent = g_percent.load(std::memory_order_relaxed);
+  if (percent < 0) {
+    g_counters.trigger.store(UINT64_MAX, std::memory_order_relaxed);
+    return;
+  }
+  const uint64_t growth = std::max(marked, least_heap) * static_cast<uint64_t>(percent) / 100;
+  g_counters.trigger.store(marked + growth * 7 / 10, std::memory_order_relaxed);
+}
+
+void stop_world() noexcept {
+  for (int64_t nap = 100'000; !sched::stop_world_for_scan(stop_patience_ns);
+       nap = std::min(nap * 2, longest_nap_ns)) {
+    g_stats.retries.fetch_add(1, std::memory_order_relaxed);
+    timespec pause{0, nap};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
+void finish_sweep() noexcept {
+  while (sweep_some(sweep_batch)) {
+  }
+  // What allocating threads have in hand is swept in a moment.
+  while (!all_swept()) ::sched_yield();
+}
+
+void mark_rest(marker& m) noexcept {
+  mark_parked_tasks(m, false);
+  mark_roots(m);
+}
+
+// Until nothing is left that anybody has told of.
+void drain(marker& m) noexcept {
+  do {
+    while (!m.drain(SIZE_MAX, false)) {
+    }
+  } while (take_greys() || shared_work());
+}
+
+class one_cycle {
+ public:
+  void run() noexcept {
+    const int64_t cpu = cpu_ns();
+    finish_sweep();
+    begin();
+    if (g_options.stop_the_world) {
+      mark_rest(*marker_);
+      drain(*marker_);
+    } else {
+      end_pause(0, sched::gate_scan);
+      mark_rest(*marker_);
+      drain(*marker_);
+      for (int returns = 0;; ++returns) {
+        begin_pause();
+        mark_stopped_threads(*marker_);
+        take_greys();
+        if (returns == most_returns || marker_->drain(size_t{256} << 10, false)) break;
+        end_pause(1, sched::gate_scan);
+        drain(*marker_);
+      }
+      drain(*marker_);
+    }
+    finish();
+    g_stats.cpu.fetch_add(static_cast<uint64_t>(cpu_ns() - cpu), std::memory_order_relaxed);
+  }
+
+ private:
+  void begin_pause() noexcept {
+    pause_began_ = base::true_now_ns();
+    stop_world();
+  }
+  void end_pause(int which, uint32_t gate) noexcept {
+    sched::resume_world_after_scan(gate);
+    const auto ns = static_cast<uint64_t>(base::true_now_ns() - pause_began_);
+    g_stats.pause[which].store(ns, std::memory_order_relaxed);
+    g_stats.pause_total.fetch_add(ns, std::memory_order_relaxed);
+  }
+
+  void begin() noexcept {
+    begin_pause();
+    WEFT_CHECK(all_swept());
+    retire_cells(false);
+    reset_marked();
+    reset_scanned_stack_bytes();
+    live_before_ = g_counters.live.load(std::memory_order_relaxed);
+    sched::g_scan_epoch.fetch_add(1, std::memory_order_relaxed);
+    detail::marking.store(1, std::memory_order_relaxed);
+    g_phase.store(phase::marking, std::memory_order_relaxed);
+    new (storage_) marker(g_cage.marked);
+    marker_ = reinterpret_cast<marker*>(storage_);
+    mark_stopped_threads(*marker_);
+    for_each_dead([](uintptr_t o, void* m) { static_cast<marker*>(m)->mark_only(o); }, marker_);
+  }
+
+  void finish() noexcept {
+    marker_->~marker();
+    retire_cells(true);
+    if (g_options.verify) verify_marks();
+    if (auto hook = g_mark_end_hook.load(std::memory_order_acquire)) hook();
+    detail::marking.store(0, std::memory_order_relaxed);
+    g_phase.store(phase::sweeping, std::memory_order_relaxed);
+    begin_sweep();
+    // What was allocated since the beginning is alive and not counted by the marker.
+    const uint64_t live = g_counters.live.load(std::memory_order_relaxed);
+    const uint64_t during = live > live_before_ ? live - live_before_ : 0;
+    const uint64_t marked = marked_bytes() + during;
+    g_stats.marked.store(marked, std::memory_order_relaxed);
+    g_counters.live.store(marked, std::memory_order_relaxed);
+    set_trigger(marked);
+    g_due.store(false, std::memory_order_relaxed);
+    end_pause(g_options.stop_the_world ? 0 : 1, 0);
+    if (auto ended = base::current_alloc_port().cycle_ended) ended();
+  }
+
+  int64_t pause_began_ = 0;
+  uint64_t live_before_ = 0;
+  marker* marker_ = nullptr;
+  alignas(marker) std::byte storage_[sizeof(marker)];
+};
+
+void sweep_all() noexcept {
+  const int64_t cpu = cpu_ns();
+  finish_sweep();
+  g_phase.store(phase::off, std::memory_order_relaxed);
+  if (auto ended = base::current_alloc_port().sweep_ended) ended();
+  g_stats.cpu.fetch_add(static_cast<uint64_t>(cpu_ns() - cpu), std::memory_order_relaxed);
+}
+
+void wake_waiters(uint64_t cycle) noexcept {
+  waiter* due = nullptr;
+  {
+    std::lock_guard hold(g_lock);
+    g_ended = cycle;
+    for (waiter** link = &g_waiters; *link != nullptr;) {
+      waiter* w = *link;
+      if (w->cycle > cycle) {
+        link = &w->next;
+        continue;
+      }
+      *link = w->next;
+      w->next = due;
+      due = w;
+    }
+  }
+  while (due != nullptr) {
+    waiter* w = std::exchange(due, due->next);
+    sched::ready(w->t);
+  }
+}
+
+void collector_loop(sched::thread* th) noexcept {
+  int64_t last_ns = base::true_now_ns();
+  for (;;) {
+    if (!g_options.always || g_counters.live.load(std::memory_order_relaxed) == 0) {
+      sched::foreign_sleep asleep(th);
+      while (th->park_word.load(std::memory_order_acquire) == 0) {
+        const int64_t left = forced_cycle_ns - (base::true_now_ns() - last_ns);
+        if (left <= 0 || !base::futex_wait(th->park_word, 0, left)) break;
+      }
+    }
+    th->park_word.store(0, std::memory_order_relaxed);
+    uint64_t cycle;
+    {
+      std::lock_guard hold(g_lock);
+      const bool asked = g_wanted > g_started;
+      const bool overdue = base::true_now_ns() - last_ns >= forced_cycle_ns;
+      if (!asked && !overdue && !g_due.load(std::memory_order_relaxed) && !g_options.always)
+        continue;
+      if (asked || overdue) g_stats.forced.fetch_add(1, std::memory_order_relaxed);
+      cycle = ++g_started;
+    }
+    one_cycle().run();
+    sweep_all();
+    wake_waiters(cycle);
+    last_ns = base::true_now_ns();
+  }
+}
+
+void* collector_main(void* arg) {
+  auto* th = static_cast<sched::thread*>(arg);
+  sched::register_thread(th);
+  collector_loop(th);
+  return nullptr;
+}
+
+// A fork()ed child has no collector: it may allocate, and nothing is ever freed.
+int g_crit_before_fork = 0;
+
+void before_fork() noexcept {
+  sched::thread* th = sched::self();
+  g_crit_before_fork = th->crit.load(std::memory_order_relaxed);
+  th->crit.store(1, std::memory_order_relaxed);
+  lock_heap();
+  lock_specials();
+  lock_sweep();
+  lock_page_heap();
+}
+
+void after_fork() noexcept {
+  unlock_page_heap();
+  unlock_sweep();
+  unlock_specials();
+  unlock_heap();
+  sched::self()->crit.store(g_crit_before_fork, std::memory_order_release);
+}
+
+void in_child() noexcept {
+  detail::marking.store(0, std::memory_order_relaxed);
+  sched::g_gate.store(0, std::memory_order_relaxed);
+  g_counters.trigger.store(UINT64_MAX, std::memory_order_relaxed);
+  after_fork();
+}
+
+}  // namespace
+
+phase current_phase() noexcept { return g_phase.load(std::memory_order_acquire); }
+
+void start_collector() noexcept {
+  g_percent.store(g_options.percent, std::memory_order_relaxed);
+  g_limit.store(g_options.memory_limit, std::memory_order_relaxed);
+  set_trigger(0);
+  install_scan_port();
+  ::pthread_atfork(before_fork, after_fork, in_child);
+  g_collector = new sched::thread;
+  g_collector->foreign = true;
+  g_collector->role = "collector";
+  g_collector->crit.store(1, std::memory_order_relaxed);
+  pthread_attr_t attr;
+  ::pthread_attr_init(&attr);
+  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  pthread_t id;
+  const int error = ::pthread_create(&id, &attr, collector_main, g_collector);
+  ::pthread_attr_destroy(&attr);
+  if (error != 0) base::fatalf("cannot start the collector's thread: %s", std::strerror(error));
+}
+
+bool collector_is_gone() noexcept { return sched::in_forked_child(); }
+
+void request_cycle() noexcept {
+  if (g_due.load(std::memory_order_relaxed) || g_due.exchange(true)) return;
+  if (!collector_is_gone()) wake_collector();
+}
+
+void collect_now() noexcept {
+  if (!g_heap_exists.load(std::memory_order_acquire) || collector_is_gone()) return;
+  // Fake time stands still meanwhile.
+  const bool in_world = sched::in_directed_world();
+  sched::enter();
+  if (in_world) sched::g_outside_work.fetch_add(1);
+  g_lock.lock();
+  waiter w{sched::current_task(), g_started + 1, g_waiters};
+  g_waiters = &w;
+  g_wanted = w.cycle;
+  wake_collector();
+  sched::park_unlock(sched::wait_reason::gc_cycle, nullptr, g_lock);
+  if (in_world) sched::g_outside_work.fetch_sub(1);
+  sched::leave();
+}
+
+void set_mark_end_hook(void (*hook)() noexcept) noexcept {
+  g_mark_end_hook.store(hook, std::memory_order_release);
+}
+
+bool is_marked(const void* object) noexcept {
+  hit h;
+  return find(reinterpret_cast<uintptr_t>(object), h) &&
+         (g_cage.marked[h.word()].load(std::memory_order_relaxed) & h.bit()) != 0;
+}
+
+void collect() { collect_now(); }
+
+int set_percent(int percent) {
+  if (percent == 0 || percent > 1'000'000)
+    throw std::invalid_argument("gc::set_percent: " + std::to_string(percent) +
+                                "; it must be 1 to 1000000, or negative for no cycles by growth");
+  make_heap_exist();
+  const int before = g_percent.exchange(percent);
+  set_trigger(g_stats.marked.load(std::memory_order_relaxed));
+  return before;
+}
+
+int64_t set_memory_limit(int64_t bytes) {
+  make_heap_exist();
+  if (bytes < 0) return g_limit.load();
+  return g_limit.exchange(bytes);
+}
+
+void free_os_memory() {
+  collect_now();
+  if (g_heap_exists.load(std::memory_order_acquire)) return_free_pages(SIZE_MAX);
+}
+
+heap_stats stats() noexcept {
+  heap_stats s{};
+  if (!g_heap_exists.load(std::memory_order_acquire)) return s;
+  {
+    std::lock_guard hold(g_lock);
+    s.cycles = g_ended;
+  }
+  s.forced_cycles = g_stats.forced.load(std::memory_order_relaxed);
+  for (const mutator* m = g_mutators.load(std::memory_order_acquire); m != nullptr;
+       m = m->all_next) {
+    s.allocated_objects += m->objects.load(std::memory_order_relaxed);
+    s.allocated_bytes += m->bytes.load(std::memory_order_relaxed);
+  }
+  s.freed_bytes = g_counters.freed.load(std::memory_order_relaxed);
+  s.freed_objects = g_counters.freed_objects.load(std::memory_order_relaxed);
+  s.live_bytes = g_counters.live.load(std::memory_order_relaxed);
+  s.trigger_bytes = g_counters.trigger.load(std::memory_order_relaxed);
+  s.marked_bytes = g_stats.marked.load(std::memory_order_relaxed);
+  const page_statistics pages = page_counters();
+  s.heap_in_use_bytes = pages.in_use_bytes;
+  s.heap_free_bytes = pages.free_bytes;
+  s.heap_returned_bytes = pages.returned_bytes;
+  s.pause_total_ns = g_stats.pause_total.load(std::memory_order_relaxed);
+  for (int i = 0; i < 2; ++i) s.last_pause_ns[i] = g_stats.pause[i].load(std::memory_order_relaxed);
+  s.gc_cpu_ns = g_stats.cpu.load(std::memory_order_relaxed);
+  s.stop_retries = g_stats.retries.load(std::memory_order_relaxed);
+  return s;
+}
+
+namespace detail {
+
+void throw_out_of_memory(size_t) { throw std::bad_alloc(); }
+
+}  // namespace detail
+}  // namespace weft::gc

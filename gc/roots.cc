@@ -1,0 +1,133 @@
+// Slots of roots lie in slabs that are scanned word by word. Free ones are linked through
+// themselves, thread by thread; a link points into a slab and so is no reference. A thread that
+// destroys more roots than it makes collects free slots; they stay with its record.
+#include "gc/roots.h"
+
+#include <weft/gc/detail/heap.h>
+
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include "base/check.h"
+#include "gc/heap.h"
+#include "gc/unstopped.h"
+
+namespace weft::gc {
+namespace {
+
+struct slab {
+  static constexpr size_t slots = 1023;
+  slab* next;
+  std::atomic<void*> words[slots];
+};
+
+base::spinlock g_lock;
+std::atomic<slab*> g_slabs{nullptr};
+
+constexpr size_t max_globals = 65536;
+std::atomic<std::atomic<void*>**> g_globals{nullptr};
+std::atomic<size_t> g_global_count{0};
+
+using slot = std::atomic<void*>;
+
+slot* pop(mutator& m) noexcept {
+  auto* s = reinterpret_cast<slot*>(m.free_roots);
+  if (s != nullptr) m.free_roots = static_cast<void**>(s->load(std::memory_order_relaxed));
+  return s;
+}
+
+void push(mutator& m, slot* s) noexcept {
+  s->store(m.free_roots, std::memory_order_relaxed);
+  m.free_roots = reinterpret_cast<void**>(s);
+}
+
+bool add_slab(mutator& m) noexcept {
+  auto* s = static_cast<slab*>(reserve_table(sizeof(slab)));
+  if (s == nullptr) return false;
+  for (slot& w : s->words) push(m, &w);
+  s->next = g_slabs.load(std::memory_order_relaxed);
+  while (!g_slabs.compare_exchange_weak(s->next, s, std::memory_order_release,
+                                        std::memory_order_relaxed)) {
+  }
+  return true;
+}
+
+// What allocate_traced() puts before the caller's memory.
+struct traced_header {
+  slot* root;
+  void* padding;
+};
+
+const detail::type_info& traced_word() noexcept {
+  static const detail::type_info info{
+      "weft::gc traced memory", 8, 8, nullptr, 0, true, false, nullptr, nullptr, nullptr, 0};
+  return info;
+}
+
+}  // namespace
+
+void mark_roots(marker& m) noexcept {
+  for (const slab* s = g_slabs.load(std::memory_order_acquire); s != nullptr; s = s->next)
+    m.mark_range(s->words, s->words + slab::slots);
+  const size_t n = g_global_count.load(std::memory_order_acquire);
+  auto** globals = g_globals.load(std::memory_order_acquire);
+  for (size_t i = 0; i < n; ++i) m.mark(reinterpret_cast<uintptr_t>(globals[i]->load()));
+}
+
+namespace detail {
+
+slot* new_root(void* p) {
+  slot* s;
+  {
+    unstopped here;
+    mutator& m = mutator_of(here.thread());
+    s = pop(m);
+    if (s == nullptr && add_slab(m)) s = pop(m);
+  }
+  if (s == nullptr) throw_out_of_memory(sizeof(slab));
+  s->store(p, std::memory_order_release);
+  return s;
+}
+
+void delete_root(slot* s) noexcept {
+  void* old = s->load(std::memory_order_relaxed);
+  {
+    unstopped here;
+    push(mutator_of(here.thread()), s);
+  }
+  overwritten(old);
+}
+
+void* allocate_traced(size_t bytes) {
+  const size_t words = (sizeof(traced_header) + bytes + 7) / 8;
+  auto* h = static_cast<traced_header*>(allocate_array(traced_word(), words));
+  h->root = new_root(h);
+  return h + 1;
+}
+
+void free_traced(void* p) noexcept {
+  if (p == nullptr) return;
+  auto* h = static_cast<traced_header*>(p) - 1;
+  delete_root(h->root);
+}
+
+void add_global(std::atomic<void*>* word, std::atomic<bool>* added) noexcept {
+  make_heap_exist();
+  unstopped here;
+  std::lock_guard hold(g_lock);
+  if (added->load(std::memory_order_relaxed)) return;
+  if (g_globals.load(std::memory_order_relaxed) == nullptr) {
+    auto* table = static_cast<std::atomic<void*>**>(reserve_table(max_globals * sizeof(void*)));
+    if (table == nullptr) base::fatal("out of address space for the table of gc::global variables");
+    g_globals.store(table, std::memory_order_release);
+  }
+  const size_t n = g_global_count.load(std::memory_order_relaxed);
+  if (n == max_globals) base::fatalf("more than %zu variables of type gc::global", max_globals);
+  g_globals.load(std::memory_order_relaxed)[n] = word;
+  g_global_count.store(n + 1, std::memory_order_release);
+  added->store(true, std::memory_order_release);
+}
+
+}  // namespace detail
+}  // namespace weft::gc

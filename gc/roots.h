@@ -1,0 +1,11 @@
+#pragma once
+// Roots outside stacks: slots of root<T>, globals, and the kind of memory whose every word counts.
+#include "gc/mark.h"
+
+namespace weft::gc {
+
+// Marks what roots and globals refer to. They are barriered like fields, so this may run while they
+// change.
+void mark_roots(marker& m) noexcept;
+
+}  // namespace weft::gc
