@@ -7,8 +7,8 @@
 // one cache set. Everything is NORESERVE: memory is what has been touched.
 //
 //   page (8 KiB) -> span      4 bytes
-//   slot -> bits              64 bytes each per page: allocated, marked, checked (verifier), armed
-//   (a
+//   slot -> bits              64 bytes each per page: allocated, marked, checked (the verifier's,
+//   zero otherwise), armed (a
 //                             destructor is to run). Bit i of a span is its slot i, counted from
 //                             the bits of the span's first page.
 #include <atomic>

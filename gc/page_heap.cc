@@ -204,6 +204,14 @@ size_t return_free_pages(size_t bytes) noexcept {
   return done;
 }
 
+void for_each_span(void (*f)(span&, void*), void* arg) noexcept {
+  for (uint32_t i = 1; i < g_record_top; ++i) {
+    span& s = g_cage.spans[i];
+    const span_state state = s.state.load(std::memory_order_relaxed);
+    if (state == span_state::small || state == span_state::large) f(s, arg);
+  }
+}
+
 page_statistics page_counters() noexcept {
   std::lock_guard hold(g_lock);
   return {g_in_use << page_shift, (g_free - g_returned) << page_shift, g_returned << page_shift,

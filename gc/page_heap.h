@@ -21,6 +21,9 @@ void give_pages(span& s) noexcept;
 // much it was.
 size_t return_free_pages(size_t bytes) noexcept;
 
+// Calls f for every span with objects. World stopped.
+void for_each_span(void (*f)(span& s, void* arg), void* arg) noexcept;
+
 struct page_statistics {
   size_t in_use_bytes;    // spans with objects
   size_t free_bytes;      // free and committed

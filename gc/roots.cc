@@ -67,12 +67,19 @@ const detail::type_info& traced_word() noexcept {
 
 }  // namespace
 
-void mark_roots(marker& m) noexcept {
-  for (const slab* s = g_slabs.load(std::memory_order_acquire); s != nullptr; s = s->next)
-    m.mark_range(s->words, s->words + slab::slots);
+void for_each_root(void (*f)(uintptr_t, void*), void* arg) noexcept {
+  for (const slab* s = g_slabs.load(std::memory_order_acquire); s != nullptr; s = s->next) {
+    for (const slot& w : s->words)
+      f(reinterpret_cast<uintptr_t>(w.load(std::memory_order_relaxed)), arg);
+  }
   const size_t n = g_global_count.load(std::memory_order_acquire);
-  auto** globals = g_globals.load(std::memory_order_acquire);
-  for (size_t i = 0; i < n; ++i) m.mark(reinterpret_cast<uintptr_t>(globals[i]->load()));
+  slot** globals = g_globals.load(std::memory_order_acquire);
+  for (size_t i = 0; i < n; ++i)
+    f(reinterpret_cast<uintptr_t>(globals[i]->load(std::memory_order_relaxed)), arg);
+}
+
+void mark_roots(marker& m) noexcept {
+  for_each_root([](uintptr_t word, void* to) { static_cast<marker*>(to)->mark(word); }, &m);
 }
 
 namespace detail {

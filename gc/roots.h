@@ -8,4 +8,7 @@ namespace weft::gc {
 // change.
 void mark_roots(marker& m) noexcept;
 
+// Calls f for every word that may refer to an object.
+void for_each_root(void (*f)(uintptr_t word, void* arg), void* arg) noexcept;
+
 }  // namespace weft::gc

@@ -59,6 +59,19 @@ bool scanned(const sched::thread& th, const task* t) noexcept {
   return (th.foreign ? th.scan_epoch : t->stk->scan_epoch) == epoch();
 }
 
+bool world_is_stopped() noexcept {
+  return (sched::g_gate.load(std::memory_order_relaxed) & sched::gate_stop) != 0;
+}
+
+// World stopped: where the thread is to stay.
+sched::thread_place settled_place(const sched::thread& th) noexcept {
+  for (;;) {
+    const sched::thread_place place = sched::place_of(th);
+    if (place != sched::thread_place::passing) return place;
+    base::cpu_relax();
+  }
+}
+
 struct resting_scan {
   marker* m;
   bool all;
@@ -67,6 +80,7 @@ struct resting_scan {
 // Under the registry's lock, so that no thread ends and takes its stack with it.
 void mark_if_resting(sched::thread* th, void* arg) noexcept {
   auto& scan = *static_cast<resting_scan*>(arg);
+  if (world_is_stopped() && settled_place(*th) != sched::thread_place::resting) return;
   const task* t = th->current.load(std::memory_order_acquire);
   if (t == nullptr || !th->rests.load(std::memory_order_acquire)) return;
   if (!scan.all && scanned(*th, t)) return;

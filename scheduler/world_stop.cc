@@ -321,6 +321,15 @@ void resume_world_after_scan(uint32_t gate_afterwards) noexcept {
   base::futex_wake(g_resumed, INT_MAX);
 }
 
+thread_place place_of(const thread& th) noexcept {
+  if (th.stopped_for.load(std::memory_order_acquire) ==
+      g_stop_number.load(std::memory_order_relaxed))
+    return thread_place::stopped;
+  if (th.rests.load(std::memory_order_acquire)) return thread_place::resting;
+  return th.current.load(std::memory_order_acquire) == nullptr ? thread_place::scheduler
+                                                               : thread_place::passing;
+}
+
 bool roots_of(thread& th, thread_roots& out) noexcept {
   task* t = th.current.load(std::memory_order_acquire);
   out.count = 0;

@@ -79,9 +79,14 @@ struct thread_roots {
   int count = 0;
   task* t = nullptr;  // null: a foreign thread's own stack
 };
-// False if the thread executes no task code. World stopped, or `th` rests and the registry's lock
-// is held.
+// False if the thread executes no task code. For a thread that has stopped, that rests (with the
+// registry's lock held), or is the caller.
 bool roots_of(thread& th, thread_roots& out) noexcept;
+
+// World stopped: what the thread does. `passing` is over in a moment: it has come to the gate, or
+// has not seen yet that its rest must go on. Its `current` means nothing then.
+enum class thread_place : uint8_t { scheduler, stopped, resting, passing };
+thread_place place_of(const thread& th) noexcept;
 
 struct stop_statistics {
   uint64_t stops, retries, signals;
