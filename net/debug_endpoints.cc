@@ -170,7 +170,7 @@ void serve_cmdline(response_writer& w) {
 void serve_cpu_profile(response_writer& w, request& r) {
   int64_t seconds = integer(form_value(r, "seconds")).value_or(0);
   if (seconds <= 0) seconds = 30;
-  prof::cpu_consumer consumer(cpu_profile_rate());
+  prof::cpu_consumer consumer({.hz = cpu_profile_rate(), .by_task = form_value(r, "tasks") == "1"});
   bool wanted = wait_for_client(r, std::min(seconds, longest_seconds) * second_ns);
   prof::cpu_result result = consumer.stop();
   heavy_turn turn;

@@ -1,36 +1,39 @@
 // CPU sampling by per-thread CPU-time timers.
 //
-// Each thread of the runtime has a timer on its own CPU clock (CLOCK_THREAD_CPUTIME_ID) whose
+// Each thread of the process has a timer on its own CPU clock (CLOCK_THREAD_CPUTIME_ID) whose
 // signal goes to that thread: an idle thread costs nothing, and N busy threads give N times the
 // rate without bias between them. The handler unwinds the interrupted stack with the compact tables
 // and appends {weight, labels, stack} to the thread's own ring; weight is 1 + the timer's overruns,
 // so that rates above the kernel's tick stay unbiased. A collector thread drains the rings ten
-// times a second and adds each sample to every consumer's set.
+// times a second and adds each sample to every consumer's set. Which threads: cpu_threads.cc.
 //
 // The ring has one writer (the handler, on its thread) and one reader (the collector). A sample
 // that does not fit is counted as lost, which appears in the profile as a sample "[lost samples]".
 // A thread's ring outlives the thread until the collector has drained it.
+//
+// Where to   The code that a task executes belongs to the task's stack, which ends in the task's
+//            function. What runs outside of tasks gets a named root: "[scheduler]" (looking for
+//            work, polling, switching), "[monitor]", "[collector]", and the names of other threads.
 #include "profiler/cpu_sampler.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <mutex>
 #include <stdexcept>
+#include <string>
 #include <thread>
+#include <unordered_set>
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/events.h"
+#include "profiler/cpu_threads.h"
 #include "profiler/stack_bounds.h"
 #include "profiler/unwind.h"
 #include "runtime/label_node.h"
@@ -38,137 +41,94 @@
 #include "scheduler/signals.h"
 #include "scheduler/thread.h"
 
-#ifndef sigev_notify_thread_id
-#define sigev_notify_thread_id _sigev_un._tid
-#endif
-
 namespace weft::prof {
+
+// A consumer as the sampler sees it.
+struct cpu_consumer::state {
+  explicit state(const cpu_options& o) : options(o) {}
+
+  void add(sample_key key, uint64_t task, int64_t ticks, int64_t ns) {
+    numeric_label number;
+    if (options.by_task && task != 0 && (tasks.contains(task) || tasks.size() < max_cpu_tasks)) {
+      tasks.insert(task);
+      number = {"task", static_cast<int64_t>(task), ""};
+      key.numbers = std::span(&number, 1);
+    }
+    const int64_t values[] = {ticks, ns};
+    set.add(key, values);
+  }
+
+  const cpu_options options;
+  sample_set set{2};
+  std::unordered_set<uint64_t> tasks;
+  uint64_t lost = 0;
+  int64_t start_wall = 0;
+  int64_t start_mono = 0;
+  bool stopped = false;
+};
+
 namespace {
 
-constexpr size_t ring_words = 1 << 15;  // 256 KiB, touched as far as it fills
-constexpr size_t header_words = 3;      // depth | truncated << 32, weight, labels
-constexpr size_t max_depth = 512;
 constexpr auto drain_period = std::chrono::milliseconds(100);
-
-class sample_ring {
- public:
-  // Handler side.
-  bool push(const uintptr_t* pcs, size_t depth, bool truncated, uint64_t weight,
-            const void* labels) noexcept {
-    size_t need = header_words + depth;
-    size_t tail = tail_.load(std::memory_order_relaxed);
-    // [ord ring.head] acquire: the reader is done with the words below head
-    if (ring_words - (tail - head_.load(std::memory_order_acquire)) < need) {
-      lost_.fetch_add(weight, std::memory_order_relaxed);
-      return false;
-    }
-    put(tail++, depth | uint64_t{truncated} << 32);
-    put(tail++, weight);
-    put(tail++, reinterpret_cast<uintptr_t>(labels));
-    for (size_t i = 0; i < depth; ++i) put(tail++, pcs[i]);
-    tail_.store(tail, std::memory_order_release);  // [ord ring.tail] publishes the sample
-    return true;
-  }
-
-  // Collector side: f(pcs, truncated, weight, labels) for each sample.
-  template <class F>
-  void drain(F f) {
-    size_t head = head_.load(std::memory_order_relaxed);
-    size_t tail = tail_.load(std::memory_order_acquire);  // [ord ring.tail]
-    std::vector<uintptr_t> pcs;
-    while (head != tail) {
-      uint64_t first = get(head++);
-      uint64_t weight = get(head++);
-      auto* labels = reinterpret_cast<const weft::detail::label_node*>(get(head++));
-      pcs.resize(first & 0xffffffff);
-      for (uintptr_t& pc : pcs) pc = get(head++);
-      f(pcs, (first >> 32) != 0, weight, labels);
-    }
-    head_.store(head, std::memory_order_release);  // [ord ring.head]
-  }
-  uint64_t take_lost() noexcept { return lost_.exchange(0, std::memory_order_relaxed); }
-
- private:
-  void put(size_t at, uint64_t v) noexcept {
-    words_[at % ring_words].store(v, std::memory_order_relaxed);
-  }
-  uint64_t get(size_t at) const noexcept {
-    return words_[at % ring_words].load(std::memory_order_relaxed);
-  }
-  std::atomic<size_t> head_{0};
-  std::atomic<size_t> tail_{0};
-  std::atomic<uint64_t> lost_{0};
-  std::atomic<uint64_t> words_[ring_words];
-};
-
-// One thread's part of the sampler.
-struct thread_sampler {
-  sample_ring ring;
-  timer_t timer{};
-  bool armed = false;
-  bool retired = false;  // the thread has ended
-};
-
-void* map_sampler_memory() {
-  void* p = ::mmap(nullptr, sizeof(thread_sampler), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return p == MAP_FAILED ? nullptr : p;
-}
+constexpr uintptr_t page_size = 4096;
 
 class sampler {
  public:
+  using consumer = cpu_consumer::state;
+
   static sampler& instance() {
     static auto* const s = new sampler;
     return *s;
   }
 
-  void add(sample_set* set, int hz) {
+  void add(consumer* c) {
     unwind_refresh();
+    install_handler();
+    install_cpu_sampler();
     std::lock_guard control(control_);
     bool first;
     {
       std::lock_guard hold(lock_);
       first = consumers_.empty();
-      if (first) hz_ = hz;
+      threads_.settle();
+      drain_locked();  // what came before is not this consumer's
+      consumers_.push_back(c);
+      if (first) threads_.set_rate(c->options.hz);
     }
-    if (first) {
-      install_handler();
-    } else {
-      drain();  // what came before is not this consumer's
+    if (!first) {
+      adjust_rate();
+      return;
     }
+    running_.store(true, std::memory_order_seq_cst);
+    sched::for_each_thread([](sched::thread* th, void*) { instance().begin(th); }, nullptr);
     {
       std::lock_guard hold(lock_);
-      consumers_.push_back(set);
+      threads_.scan();
     }
-    if (first) {
-      running_.store(true, std::memory_order_seq_cst);
-      sched::for_each_thread([](sched::thread* th, void*) { instance().arm(th); }, nullptr);
-      collector_ = std::thread([this] { collect(); });
-    }
+    collector_ = std::thread([this] { collect(); });
   }
 
-  // Returns the rate at which `set` was filled.
-  int remove(sample_set* set) {
+  void remove(consumer* c) {
     std::lock_guard control(control_);
-    drain();
     bool last;
-    int hz;
     {
       std::lock_guard hold(lock_);
-      consumers_.erase(std::find(consumers_.begin(), consumers_.end(), set));
+      threads_.settle();
+      drain_locked();
+      consumers_.erase(std::find(consumers_.begin(), consumers_.end(), c));
       last = consumers_.empty();
-      hz = hz_;
       if (last) stop_collector_ = true;
     }
-    if (last) {
-      running_.store(false, std::memory_order_seq_cst);
-      wake_.notify_all();
-      collector_.join();
-      stop_collector_ = false;
-      std::lock_guard hold(lock_);
-      for (auto& [th, s] : samplers_) disarm(*s);
+    if (!last) {
+      adjust_rate();
+      return;
     }
-    return hz;
+    running_.store(false, std::memory_order_seq_cst);
+    wake_.notify_all();
+    collector_.join();
+    stop_collector_ = false;
+    std::lock_guard hold(lock_);
+    threads_.set_rate(0);
   }
 
   int consumers() {
@@ -177,56 +137,26 @@ class sampler {
   }
 
   void thread_started(sched::thread* th) {
-    if (running_.load(std::memory_order_seq_cst)) arm(th);
+    if (running_.load(std::memory_order_seq_cst)) begin(th);
   }
 
   void thread_stopped(sched::thread* th) {
-    auto* s = static_cast<thread_sampler*>(th->sampler.exchange(nullptr));
-    if (s == nullptr) return;
+    if (th->sampler.load(std::memory_order_relaxed) == nullptr) return;
     std::lock_guard hold(lock_);
-    disarm(*s);
-    s->retired = true;
+    threads_.end(*th);
   }
 
  private:
-  // Any thread, for th: the timer counts th's CPU time and signals th, whoever makes it.
-  void arm(sched::thread* th) {
+  void begin(sched::thread* th) {
     std::lock_guard hold(lock_);
-    auto* s = static_cast<thread_sampler*>(th->sampler.load(std::memory_order_relaxed));
-    if (s == nullptr) {
-      void* memory = map_sampler_memory();
-      if (memory == nullptr) return;
-      s = new (memory) thread_sampler;
-      samplers_.emplace_back(th, s);
-      th->sampler.store(s, std::memory_order_release);
-    }
-    if (s->armed || hz_ <= 0) return;
-    sigevent event{};
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = sched::profile_signal();
-    event.sigev_notify_thread_id = th->tid;
-    // The kernel's encoding of "CPU clock of thread tid".
-    auto clock = static_cast<clockid_t>((~static_cast<unsigned>(th->tid) << 3) | 6u);
-    if (::timer_create(clock, &event, &s->timer) != 0) {
-      base::log_line("no CPU timer for thread %d: %s (RLIMIT_SIGPENDING limits timers)", th->tid,
-                     std::strerror(errno));
-      return;
-    }
-    int64_t period = 1'000'000'000 / hz_;
-    // The first tick falls anywhere in the period, or short-lived threads would never be seen.
-    auto phase = static_cast<int64_t>(next_phase_ = next_phase_ * 6364136223846793005u + 1u) >> 33;
-    itimerspec spec{};
-    spec.it_interval = {period / 1'000'000'000, period % 1'000'000'000};
-    int64_t initial = 1 + (phase < 0 ? -phase : phase) % period;
-    spec.it_value = {initial / 1'000'000'000, initial % 1'000'000'000};
-    ::timer_settime(s->timer, 0, &spec, nullptr);
-    s->armed = true;
+    threads_.begin(*th);
   }
 
-  static void disarm(thread_sampler& s) {
-    if (!s.armed) return;
-    ::timer_delete(s.timer);
-    s.armed = false;
+  void adjust_rate() {
+    std::lock_guard hold(lock_);
+    int hz = 0;
+    for (const consumer* c : consumers_) hz = std::max(hz, c->options.hz);
+    threads_.set_rate(hz);
   }
 
   void collect() {
@@ -235,36 +165,62 @@ class sampler {
     std::unique_lock hold(lock_);
     while (!stop_collector_) {
       wake_.wait_for(hold, drain_period);
+      if (stop_collector_) break;
       drain_locked();
+      threads_.scan();
+      // Modules that were loaded meanwhile. Without the lock: it waits for the dynamic linker's.
+      hold.unlock();
+      unwind_refresh();
+      hold.lock();
     }
   }
 
-  void drain() {
-    std::lock_guard hold(lock_);
-    drain_locked();
+  void add(const cpu_tick& tick, const std::vector<uintptr_t>& pcs, uint64_t ticks) {
+    if (ticks == 0) return;
+    const auto* labels = static_cast<const weft::detail::label_node*>(tick.labels);
+    sample_key key{{pcs, true, tick.truncated},
+                   labels != nullptr ? &labels->pairs : nullptr,
+                   {},
+                   tick.root != nullptr ? tick.root : std::string_view()};
+    const auto count = static_cast<int64_t>(ticks);
+    for (consumer* c : consumers_) c->add(key, tick.task, count, count * (1'000'000'000 / tick.hz));
   }
 
   void drain_locked() {
     uint64_t lost = 0;
-    for (auto& [th, s] : samplers_) {
-      s->ring.drain([this](const std::vector<uintptr_t>& pcs, bool truncated, uint64_t weight,
-                           const weft::detail::label_node* labels) {
-        sample_key key{
-            {pcs, true, truncated}, labels != nullptr ? &labels->pairs : nullptr, {}, {}};
-        for (sample_set* set : consumers_) set->add(key, static_cast<int64_t>(weight));
-        weft::detail::drop_labels(labels);
+    uint64_t lost_ns = 0;
+    for (thread_sampler* s : threads_.all()) {
+      s->ring.drain([this, s](const cpu_tick& tick, const std::vector<uintptr_t>& pcs) {
+        const uint64_t early = std::min<uint64_t>(s->ahead, tick.weight);
+        s->ahead -= early;
+        add(tick, pcs, tick.weight - early);
+        weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(s->last.labels));
+        s->last = tick;
+        s->last_pcs = pcs;
       });
-      lost += s->ring.take_lost();
+      if (s->owed > 0) {
+        cpu_tick tick = s->last;
+        tick.hz = s->owed_hz;
+        if (s->last_pcs.empty()) tick.root = "[too short to be sampled]";
+        add(tick, s->last_pcs, s->owed);
+        s->owed = 0;
+      }
+      if (s->retired) {
+        weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(s->last.labels));
+        s->last.labels = nullptr;
+      }
+      const cpu_ring::loss l = s->ring.take_lost();
+      lost += l.ticks;
+      lost_ns += l.ns;
     }
     if (lost > 0) {
       sample_key key{{}, nullptr, {}, "[lost samples]"};
-      for (sample_set* set : consumers_) set->add(key, static_cast<int64_t>(lost));
+      for (consumer* c : consumers_) {
+        c->add(key, 0, static_cast<int64_t>(lost), static_cast<int64_t>(lost_ns));
+        c->lost += lost;
+      }
     }
-    std::erase_if(samplers_, [](auto& entry) {
-      if (!entry.second->retired) return false;
-      ::munmap(entry.second, sizeof(thread_sampler));
-      return true;
-    });
+    threads_.reclaim();
   }
 
   static void install_handler() {
@@ -275,73 +231,87 @@ class sampler {
     static_cast<void>(installed);
   }
 
+  // A thread that the runtime does not know: cpu_threads.cc says how its stack's bounds are found.
+  static stack_range range_of_unknown(thread_sampler& s, uintptr_t rsp) noexcept {
+    const uintptr_t hi = s.stack_hi.load(std::memory_order_acquire);  // [ord sampler.stack]
+    const uintptr_t lo = s.stack_lo.load(std::memory_order_relaxed);
+    if (rsp >= lo && rsp < hi) return {rsp, hi};
+    if (hi == 0) s.seen_rsp.store(rsp, std::memory_order_relaxed);
+    return {rsp, (rsp | (page_size - 1)) + 1};
+  }
+
   static bool on_tick(siginfo_t* info, void* ucontext) noexcept {
     if (info->si_code != SI_TIMER) return false;
+    thread_sampler* s = sampler_of(*info);
+    if (s == nullptr) return false;
+    const regs from = regs_from_ucontext(ucontext);
+    stack_range range{};
+    cpu_tick tick;
     sched::thread* th = sched::self_or_null();
-    if (th == nullptr) return true;
-    // The collector unmaps only samplers of threads that have ended.
-    auto* s = static_cast<thread_sampler*>(th->sampler.load(std::memory_order_acquire));
-    if (s == nullptr) return true;
-    sched::task* t = th->current.load(std::memory_order_relaxed);
-    regs from = regs_from_ucontext(ucontext);
-    uintptr_t pcs[max_depth];
-    unwind_result r = unwind(from, range_for(*th, t, from.rsp), pcs);
-    const weft::detail::label_node* labels = nullptr;
+    sched::task* t = nullptr;
+    // A tick of the past, whose slot is another thread's by now.
+    if (s->tid != (th != nullptr ? th->tid : static_cast<int>(::syscall(SYS_gettid)))) return true;
+    if (th != nullptr) {
+      t = th->current.load(std::memory_order_relaxed);
+      range = range_for(*th, t, from.rsp);
+    } else {
+      range = range_of_unknown(*s, from.rsp);
+    }
+    uintptr_t pcs[max_cpu_depth];
+    const unwind_result r = unwind(from, range, pcs);
+    tick.truncated = r.end == unwind_end::truncated;
+    if (t == nullptr || t->system.load(std::memory_order_relaxed)) tick.root = s->root;
     if (t != nullptr) {
-      labels = weft::detail::retain_labels(
+      tick.task = t->id;
+      tick.labels = weft::detail::retain_labels(
           static_cast<const weft::detail::label_node*>(t->labels.load(std::memory_order_acquire)));
     }
-    auto weight = 1 + static_cast<uint64_t>(info->si_overrun > 0 ? info->si_overrun : 0);
-    if (!s->ring.push(pcs, r.depth, r.end == unwind_end::truncated, weight, labels))
-      weft::detail::drop_labels(labels);
+    tick.weight = 1 + static_cast<uint32_t>(std::max(info->si_overrun, 0));
+    tick.hz = s->hz.load(std::memory_order_relaxed);
+    s->told.fetch_add(tick.weight, std::memory_order_relaxed);
+    if (!s->ring.push(tick, pcs, r.depth))
+      weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(tick.labels));
     return true;
   }
 
   std::mutex control_;  // one add or remove at a time
   std::mutex lock_;
   std::condition_variable wake_;
-  std::vector<sample_set*> consumers_;
-  std::vector<std::pair<sched::thread*, thread_sampler*>> samplers_;
+  std::vector<consumer*> consumers_;
+  cpu_threads threads_;
   std::atomic<bool> running_{false};
   bool stop_collector_ = false;
-  int hz_ = default_cpu_hz;
-  uint64_t next_phase_ = 88172645463325252u;
   std::thread collector_;
 };
 
 }  // namespace
 
-struct cpu_consumer::state {
-  sample_set set{1};
-  int64_t start_wall = 0;
-  int64_t start_mono = 0;
-  bool stopped = false;
-};
-
-cpu_consumer::cpu_consumer(int hz) : state_(std::make_unique<state>()) {
-  if (hz < 1 || hz > max_cpu_hz)
-    throw std::invalid_argument("CPU profile rate must be 1 to 1000 Hz");
+cpu_consumer::cpu_consumer(const cpu_options& options) {
+  if (options.hz < 1 || options.hz > max_cpu_hz) {
+    throw std::invalid_argument("CPU profile rate " + std::to_string(options.hz) +
+                                " Hz is outside 1 to " + std::to_string(max_cpu_hz));
+  }
+  state_ = std::make_unique<state>(options);
   state_->start_wall = std::chrono::duration_cast<std::chrono::nanoseconds>(
                            std::chrono::system_clock::now().time_since_epoch())
                            .count();
   state_->start_mono = base::now_ns();
-  sampler::instance().add(&state_->set, hz);
+  sampler::instance().add(state_.get());
 }
 
 cpu_consumer::~cpu_consumer() {
-  if (!state_->stopped) sampler::instance().remove(&state_->set);
+  if (!state_->stopped) sampler::instance().remove(state_.get());
 }
 
 cpu_result cpu_consumer::stop() {
-  cpu_result r;
-  r.hz = sampler::instance().remove(&state_->set);
+  sampler::instance().remove(state_.get());
   state_->stopped = true;
+  cpu_result r;
+  r.hz = state_->options.hz;
   r.samples = state_->set.take();
   r.start_nanos = state_->start_wall;
   r.duration_nanos = base::now_ns() - state_->start_mono;
-  for (const sample& s : r.samples) {
-    if (s.pseudo_frame == "[lost samples]") r.lost += static_cast<uint64_t>(s.values[0]);
-  }
+  r.lost = state_->lost;
   return r;
 }
 
@@ -349,18 +319,21 @@ int cpu_consumers() { return sampler::instance().consumers(); }
 
 void install_cpu_sampler() {
   using base::event_kind;
-  uint32_t mask = 1u << static_cast<int>(event_kind::thread_start) |
-                  1u << static_cast<int>(event_kind::thread_stop);
-  base::add_sink(
-      mask,
-      [](const base::event& e, void*) noexcept {
-        auto* th = reinterpret_cast<sched::thread*>(e.a);
-        if (e.kind == event_kind::thread_start)
-          sampler::instance().thread_started(th);
-        else
-          sampler::instance().thread_stopped(th);
-      },
-      nullptr);
+  static const bool installed = [] {
+    base::add_sink(
+        1u << static_cast<int>(event_kind::thread_start) |
+            1u << static_cast<int>(event_kind::thread_stop),
+        [](const base::event& e, void*) noexcept {
+          auto* th = reinterpret_cast<sched::thread*>(e.a);
+          if (e.kind == event_kind::thread_start)
+            sampler::instance().thread_started(th);
+          else
+            sampler::instance().thread_stopped(th);
+        },
+        nullptr);
+    return true;
+  }();
+  static_cast<void>(installed);
 }
 
 }  // namespace weft::prof

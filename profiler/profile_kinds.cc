@@ -29,8 +29,9 @@ profile_data cpu_profile(std::vector<sample> counts, int64_t hz, profile_interva
   profile.period = second_nanos / hz;
   profile.time_nanos = interval.start_nanos;
   profile.duration_nanos = interval.duration_nanos;
-  for (sample& s : counts)
-    s.values = {s.values.at(0), saturating_multiply(s.values[0], profile.period)};
+  for (sample& s : counts) {
+    if (s.values.size() == 1) s.values.push_back(saturating_multiply(s.values[0], profile.period));
+  }
   profile.samples = std::move(counts);
   return profile;
 }

@@ -36,9 +36,10 @@ struct profile_interval {
   int64_t duration_nanos;
 };
 
-// samples/count and cpu/nanoseconds. `counts` are samples with one value, how many times the timer
-// fired (overruns included); each weighs 1e9 / hz nanoseconds. hz is 1 to 1'000'000'000, else
-// std::invalid_argument. Runtime frames at the leaf stay: they are where the time went.
+// samples/count and cpu/nanoseconds. `counts` are samples whose first value says how many times the
+// timer fired (overruns included); the second, the nanoseconds, is 1e9 / hz each where it is
+// missing. hz is 1 to 1'000'000'000, else std::invalid_argument. Runtime frames at the leaf stay:
+// they are where the time went.
 profile_data cpu_profile(std::vector<sample> counts, int64_t hz, profile_interval interval);
 
 // NAME/count: goroutine, threadcreate, and every profile the program registers. One value each.

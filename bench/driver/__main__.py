@@ -12,8 +12,9 @@ import report
 import rows
 import tools
 
-GROUPS = {"sched": rows.SCHED, "net": rows.NET, "freeze": rows.FREEZE}
-RUN = {"sched": measure.sched, "net": measure.net, "freeze": measure.freeze}
+GROUPS = {"sched": rows.SCHED, "net": rows.NET, "freeze": rows.FREEZE, "obs": rows.OBS}
+RUN = {"sched": measure.sched, "net": measure.net, "freeze": measure.freeze,
+       "obs": measure.obs}
 
 
 def parse():
@@ -80,13 +81,13 @@ def prepare(options, groups):
         measure_ms=1000 if options.quick else 2000)
     if "sched" in groups:
         setup.peers = peers.prepare(options.peers, bin_directory, build=not options.bin)
-    if "net" in groups:
+    if "net" in groups or "obs" in groups:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) >= 2:
             setup.server_core, setup.load_core = cores[:2]
         else:
             print("one core only: server and generator share it, compare CPU per request alone")
-        if "nginx" in options.peers:
+        if "net" in groups and "nginx" in options.peers:
             setup.nginx = tools.nginx_command(os.path.join(bin_directory, "nginx"))
         # 10 000 connections need as many descriptors on both sides; children inherit the limit.
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

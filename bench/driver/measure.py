@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import peers
 from proc import NotExpressed, RunFailed, run, server
@@ -35,6 +35,7 @@ class Setup:
     nginx: tuple | None = None  # (command, port)
     raw: bool = True
     peers: tuple = ()  # names in peers.PEERS that take part in the scheduler rows
+    obs_runs: dict = field(default_factory=dict)  # by ObsRow.args
 
 
 def _rounds(row, sides, pairs, one_run, progress):
@@ -125,6 +126,35 @@ def net(row, setup, progress):
         result.notes.append("answers differ in size: " + ", ".join(
             f"{side} {size} B" for side, size in sizes.items()))
     return result
+
+
+def obs(row, setup, progress):
+    programs = {"weft": "weft_bench_obs", "go": "gobench"}
+    sides = tuple(side for side in row.sides if side != "go" or setup.go)
+    if row.memory > (available := memory_available()):
+        return Result(row, sides, {side: [] for side in sides}, notes=[
+            f"left out: needs {row.memory / 1e9:.1f} GB, {available / 1e9:.1f} GB are available"])
+    if row.args in setup.obs_runs:
+        return replace(setup.obs_runs[row.args], row=row)
+
+    def one_run(side):
+        command = [os.path.join(setup.bin, programs[side]), *row.args]
+        if not row.load:
+            figures = run(command, row.timeout)
+        else:
+            figures = {}
+            with server(command, setup.server_core, last_figures=figures) as (pid, port):
+                load = run([os.path.join(setup.bin, "bench_load"), "http", f"--port={port}",
+                            f"--server-pid={pid}", *row.load, "--warmup-ms=400",
+                            f"--ms={4 * setup.measure_ms}"], row.timeout, setup.load_core)
+            if load["errors"] != 0:
+                raise RunFailed(f"{load['errors']:.0f} load errors")
+        if row.figure not in figures:
+            raise RunFailed(f"printed no {row.figure}")
+        return figures
+
+    setup.obs_runs[row.args] = _rounds(row, sides, setup.pairs, one_run, progress)
+    return setup.obs_runs[row.args]
 
 
 def freeze(row, setup, progress):

@@ -94,6 +94,8 @@ def _ready_port(process, seconds):
         while (left := deadline - time.monotonic()) > 0 and selector.select(left):
             line = process.stdout.readline()
             if not line:
+                if process.wait() == NOT_EXPRESSED:
+                    raise NotExpressed("has no such switch")
                 raise RunFailed(f"server ended before it was ready, {_end(process.wait())}")
             if line.startswith("ready port="):
                 return int(figures(line)["port"])
@@ -101,8 +103,11 @@ def _ready_port(process, seconds):
 
 
 @contextlib.contextmanager
-def server(command, core, fixed_port=None):
-    """Yields (pid, port) of a running server. One with fixed_port says nothing when ready."""
+def server(command, core, fixed_port=None, last_figures=None):
+    """Yields (pid, port) of a running server. One with fixed_port says nothing when ready.
+
+    The figures of the line that the server prints at SIGTERM are put into last_figures.
+    """
     process = _start(command, core, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         if fixed_port is None:
@@ -118,6 +123,9 @@ def server(command, core, fixed_port=None):
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
+        if last_figures is not None and process.poll() is not None:
+            lines = process.stdout.read().splitlines()
+            last_figures.update(figures(lines[-1]) if lines else {})
         _kill(process)
         process.stdout.close()
 

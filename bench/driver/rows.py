@@ -84,6 +84,23 @@ class FreezeRow:
     timeout: int = 30
 
 
+@dataclass(frozen=True)
+class ObsRow:
+    """What looking at a process costs it: one process per run, `weft_bench_obs ARGS` and `gobench
+    ARGS`. Rows with equal args are different figures of the same runs."""
+
+    label: str
+    args: tuple
+    figure: str
+    unit: str
+    bars: tuple = ()
+    load: tuple = ()  # not empty: the program is a server, and these are arguments of bench_load
+    sides: tuple = ("weft", "go")
+    memory: int = 0  # bytes that must be available; with less the row is left out
+    is_time: bool = False
+    timeout: int = 120
+
+
 def _sched():
     def row(name, workers, n, *bars, quick=4, **more):
         quick_n = n // 10 if name == "skynet" else n // quick
@@ -140,8 +157,32 @@ def _net():
                  "server_bytes_per_conn", "B", (limit(1024),), is_time=False)
 
 
+def _obs():
+    # Switched on and off in slices under one load: bars are percent of CPU per request.
+    for label, profile, *bars in (
+            ("http cpu 100 Hz", "cpu", limit(0.5)),
+    ):
+        yield ObsRow(label, ("http_profiled", "--workers=1", f"--profile={profile}"),
+                     "overhead_percent", "%", tuple(bars), ("--connections=64",))
+    # The same counted: what one sample costs, a hundred times a second.
+    yield ObsRow("cpu sample counted", ("cpu_sample", "--workers=1"), "percent_at_100hz", "%",
+                 (limit(0.5),), sides=("weft",))
+    for debug, n, size, most_ms in ((0, 10_000, "10k", None), (0, 100_000, "100k", 100),
+                                    (0, 1_000_000, "1M", 1000), (1, 10_000, "10k", None),
+                                    (1, 100_000, "100k", None), (1, 1_000_000, "1M", None),
+                                    (2, 10_000, "10k", None), (2, 100_000, "100k", 400),
+                                    (2, 1_000_000, "1M", None)):
+        args = ("goroutine", "--workers=2", f"--n={n}", f"--debug={debug}")
+        memory = n * 6000 if n >= 1_000_000 else 0
+        yield ObsRow(f"goroutine={debug} {size}", args, "ms", "ms",
+                     (limit(most_ms),) if most_ms else (), memory=memory, is_time=True)
+        yield ObsRow(f"goroutine={debug} {size} stall", args, "stall_ms", "ms", (limit(1),),
+                     memory=memory)
+
+
 SCHED = tuple(_sched())
 NET = tuple(_net())
+OBS = tuple(_obs())
 FREEZE = (FreezeRow("freeze p99 added", 2, "added_p99_ms", "ms", (limit(15),)),)
 # Run with --syscalls only: a count under strace, whose times mean nothing.
 SYSCALLS = NetRow("http 64 syscalls/req", "http_server", ("--connections=64",),

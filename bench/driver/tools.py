@@ -12,6 +12,7 @@ TARGETS = {
     "sched": ("weft_bench",),
     "net": ("bench_load", "bench_raw", "weft_bench_net"),
     "freeze": ("bench_load", "weft_bench_net"),
+    "obs": ("bench_load", "weft_bench_obs"),
 }
 
 

@@ -148,6 +148,7 @@ class SourcesTest(unittest.TestCase):
     # Each entry of a program's table: name, then default n.
     TABLES = {
         "bench/weft_bench.cc": r'\{"(\w+)",\s*([\d\']+),',
+        "bench/weft_bench_obs.cc": r'\{"(\w+)",\s*([\d\']+),',
         "bench/peers/go/main.go": r'"(\w+)":\s*\{([\d_]+),',
         "bench/peers/boost_fiber/main.cc": r'\{"(\w+)",\s*([\d\']+),',
         "bench/peers/tokio/src/main.rs": r'"(\w+)" => Config \{ n: n\(([\d_]+)\)',
@@ -161,12 +162,13 @@ class SourcesTest(unittest.TestCase):
     def test_rows_have_the_same_default_everywhere(self):
         weft = self.table("bench/weft_bench.cc")
         self.assertGreaterEqual(len(weft), 12)
+        weft |= self.table("bench/weft_bench_obs.cc")
         for path in self.TABLES:
             table = self.table(path)
             for row, n in table.items():
                 if n:  # 0: a server, which counts nothing
                     self.assertEqual(n, weft.get(row), f"{row} in {path}")
-            self.assertGreaterEqual(len(table), 12, path)
+            self.assertGreaterEqual(len(table), 3 if path.endswith("_obs.cc") else 12, path)
 
     def test_the_driver_runs_what_exists(self):
         weft, go = self.table("bench/weft_bench.cc"), self.table("bench/peers/go/main.go")
@@ -176,6 +178,11 @@ class SourcesTest(unittest.TestCase):
             self.assertLessEqual(set(row.sides), {"weft", "go"} | set(peers.PEERS))
             for bar in row.bars:
                 self.assertIn(bar.peer, {"limit", *row.sides})
+        obs = self.table("bench/weft_bench_obs.cc")
+        for row in rows.OBS:
+            for side, table in (("weft", obs), ("go", go)):
+                if side in row.sides:
+                    self.assertIn(row.args[0], table)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ type config struct {
 	port    int
 	stack   string
 	hogs    bool
+	debug   int
+	profile string
+	sliceMs int
 }
 
 // print writes the figures of one row: what was run, then format.
@@ -45,6 +48,8 @@ var rows = map[string]struct {
 	"echo_server":       {0, runEchoServer},
 	"http_server":       {0, runHTTPServer},
 	"freeze_server":     {0, runHTTPServer},
+	"goroutine":         {100_000, runGoroutineProfile},
+	"http_profiled":     {0, runHTTPProfiled},
 	"idle_cpu":          {3_000, runIdleCPU},
 	"wake":              {10_000, runWake},
 }
@@ -69,6 +74,9 @@ func main() {
 	flags.IntVar(&c.port, "port", 0, "port of a server on 127.0.0.1, 0 picks one")
 	flags.StringVar(&c.stack, "stack", "default", "accepted and ignored: Go has one kind of stack")
 	flags.BoolVar(&c.hogs, "hogs", false, "freeze_server: hold all processors after the first answer")
+	flags.IntVar(&c.debug, "debug", 0, "goroutine: the form of the profile")
+	flags.StringVar(&c.profile, "profile", "none", "http_profiled: what to switch on and off")
+	flags.IntVar(&c.sliceMs, "slice-ms", 100, "http_profiled: how long it stays on or off")
 	flags.Parse(os.Args[2:])
 	if flags.NArg() != 0 {
 		fail("unexpected argument %q", flags.Arg(0))

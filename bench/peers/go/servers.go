@@ -11,13 +11,19 @@ import (
 	"syscall"
 )
 
-// listen opens the port, says so on stdout, and arranges that SIGTERM prints the CPU time used.
-func (c config) listen() net.Listener {
+// listenQuietly opens the port and says so on stdout.
+func (c config) listenQuietly() net.Listener {
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", c.port))
 	if err != nil {
 		fail("%v", err)
 	}
 	fmt.Printf("ready port=%d\n", listener.Addr().(*net.TCPAddr).Port)
+	return listener
+}
+
+// listen opens the port and arranges that SIGTERM prints the CPU time used.
+func (c config) listen() net.Listener {
+	listener := c.listenQuietly()
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
