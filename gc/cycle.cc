@@ -33,6 +33,7 @@
 #include "gc/heap.h"
 #include "gc/mark.h"
 #include "gc/page_heap.h"
+#include "gc/reaper.h"
 #include "gc/roots.h"
 #include "gc/specials.h"
 #include "gc/stacks.h"
@@ -267,6 +268,7 @@ void collector_loop(sched::thread* th) noexcept {
     }
     one_cycle().run();
     sweep_all();
+    start_reapers();
     wake_waiters(cycle);
     last_ns = base::true_now_ns();
   }

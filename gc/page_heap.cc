@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/spinlock.h"
+#include "gc/sweep.h"
 
 #if WEFT_ASAN
 #include <sanitizer/asan_interface.h>
@@ -149,6 +150,7 @@ span* take_pages(size_t pages) noexcept {
 
 void publish_span(span& s, span_state state) noexcept {
   s.state.store(state, std::memory_order_relaxed);
+  s.swept.store(sweep_epoch(), std::memory_order_relaxed);
   const size_t first = page_of(s);
   for (size_t i = 0; i < s.pages; ++i)
     g_cage.page_span[first + i].store(s.index(), std::memory_order_release);  // [ord gc.page]

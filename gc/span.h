@@ -41,6 +41,7 @@ struct alignas(64) span {
   uint32_t next_slot;              // its owner's: where to look for the next free run
   bool fresh;                      // memory is as the kernel gave it: zero
   bool returned;                   // free spans: memory was given back to the kernel
+  std::atomic<uint32_t> swept;     // sweep_epoch() at its last sweep, less 1 while that lasts
   std::atomic<special*> specials;  // specials.h
   span* next;
   span* prev;  // free spans only

@@ -78,12 +78,13 @@ void* remove_special(const void* address, special_kind kind, void* payload) noex
   return nullptr;
 }
 
-void* find_special(const void* address, special_kind kind) noexcept {
+void* find_special(const void* address, special_kind kind, bool (*match)(void*, const void*),
+                   const void* arg) noexcept {
   hit h;
   if (!find_object(address, h)) return nullptr;
   std::lock_guard hold(g_lock);
   for (special* x = h.s->specials.load(std::memory_order_relaxed); x != nullptr; x = x->next) {
-    if (x->object == h.object() && x->kind == kind) return x->payload;
+    if (x->object == h.object() && x->kind == kind && match(x->payload, arg)) return x->payload;
   }
   return nullptr;
 }
@@ -98,8 +99,10 @@ void sweep_specials(span& s) noexcept {
       next = x->next;
       const auto slot = static_cast<uint32_t>((x->object - s.start) / s.stride);
       const hit h{&s, slot};
-      const bool alive = (g_cage.marked[h.word()].load(std::memory_order_relaxed) & h.bit()) != 0;
-      special*& to = alive ? keep : dead;
+      uint64_t kept = g_cage.marked[h.word()].load(std::memory_order_relaxed);
+      if (x->kind != special_kind::weak_cell)
+        kept |= g_cage.armed[h.word()].load(std::memory_order_relaxed);
+      special*& to = (kept & h.bit()) != 0 ? keep : dead;
       x->next = to;
       to = x;
     }

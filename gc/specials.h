@@ -28,10 +28,13 @@ bool add_special(const void* address, special_kind kind, void* payload) noexcept
 // Detaches the first of this kind with that payload (null: any) and returns its payload; null if
 // none.
 void* remove_special(const void* address, special_kind kind, void* payload) noexcept;
-// The payload of the first of this kind, or null.
-void* find_special(const void* address, special_kind kind) noexcept;
+// The payload of the first of this kind that is the one looked for, or null. `match` is called with
+// the lock of all specials held.
+void* find_special(const void* address, special_kind kind,
+                   bool (*match)(void* payload, const void* arg), const void* arg) noexcept;
 
-// Sweeping: handles those of the span whose slots are not marked.
+// Sweeping: handles those of the span whose slots are not marked. An object that still has to be
+// destroyed keeps all but its weak cells.
 void sweep_specials(span& s) noexcept;
 
 // For fork().

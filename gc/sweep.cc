@@ -28,6 +28,7 @@ namespace {
 // Kinds are gone through by one cursor; what is left behind it is found by all_swept().
 std::atomic<uint32_t> g_cursor{0};
 std::atomic<int64_t> g_unswept{0};  // spans, in lists and in hands
+std::atomic<uint32_t> g_epoch{0};
 
 // Addresses of slots, as they were found; a reaped one is 0. A page each, so that an entry leads to
 // its list.
@@ -42,7 +43,6 @@ base::spinlock g_dead_lock;
 dead_list* g_dead = nullptr;
 dead_list* g_spare = nullptr;
 std::atomic<size_t> g_dead_count{0};
-std::atomic<void (*)() noexcept> g_wake_reaper{nullptr};
 
 void add_dead(uintptr_t slot) noexcept {
   std::lock_guard hold(g_dead_lock);
@@ -92,10 +92,11 @@ void put_away(kind& k, span& s) noexcept {
 }  // namespace
 
 bool sweep_span(span& s) noexcept {
+  const uint32_t epoch = sweep_epoch();
+  s.swept.store(epoch - 1, std::memory_order_relaxed);
   if (s.specials.load(std::memory_order_relaxed) != nullptr) sweep_specials(s);
   const size_t first = s.first_word();
   uint64_t before = 0, after = 0;
-  bool reap = false;
   for (size_t w = 0; w < s.words(); ++w) {
     const uint64_t allocated = g_cage.allocated[first + w].load(std::memory_order_relaxed);
     const uint64_t marked = g_cage.marked[first + w].load(std::memory_order_relaxed);
@@ -111,12 +112,12 @@ bool sweep_span(span& s) noexcept {
         for (uint64_t left = armed; left != 0; left &= left - 1)
           add_dead(s.slot_address(
               static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(left)))));
-        reap = true;
       }
       forget(s, w, dead);
     }
     g_cage.allocated[first + w].store(kept, std::memory_order_relaxed);
-    g_cage.marked[first + w].store(0, std::memory_order_relaxed);
+    // [ord gc.swept] release: who sees the mark gone sees that the span is being swept
+    g_cage.marked[first + w].store(0, std::memory_order_release);
     before += static_cast<uint64_t>(std::popcount(allocated));
     after += static_cast<uint64_t>(std::popcount(kept));
   }
@@ -125,10 +126,8 @@ bool sweep_span(span& s) noexcept {
   s.fresh = false;
   g_counters.freed.fetch_add((before - after) * s.stride, std::memory_order_relaxed);
   g_counters.freed_objects.fetch_add(before - after, std::memory_order_relaxed);
+  s.swept.store(epoch, std::memory_order_release);  // [ord gc.swept]
   g_unswept.fetch_sub(1, std::memory_order_relaxed);
-  if (reap) {
-    if (auto wake = g_wake_reaper.load(std::memory_order_acquire)) wake();
-  }
   return after == 0;
 }
 
@@ -141,6 +140,7 @@ void begin_sweep() noexcept {
     n += static_cast<int64_t>(k.unswept.count);
   }
   g_unswept.store(n, std::memory_order_relaxed);
+  g_epoch.fetch_add(2, std::memory_order_relaxed);
   g_cursor.store(1, std::memory_order_relaxed);
 }
 
@@ -164,6 +164,8 @@ bool sweep_some(size_t spans) noexcept {
   }
   return false;
 }
+
+uint32_t sweep_epoch() noexcept { return g_epoch.load(std::memory_order_relaxed); }
 
 bool all_swept() noexcept { return g_unswept.load(std::memory_order_relaxed) == 0; }
 
@@ -210,10 +212,6 @@ void reaped(const dead_object& dead) noexcept {
 }
 
 size_t dead_count() noexcept { return g_dead_count.load(std::memory_order_relaxed); }
-
-void set_reaper(void (*wake)() noexcept) noexcept {
-  g_wake_reaper.store(wake, std::memory_order_release);
-}
 
 void for_each_dead(void (*mark)(uintptr_t, void*), void* arg) noexcept {
   std::lock_guard hold(g_dead_lock);

@@ -11,6 +11,9 @@ bool sweep_span(span& s) noexcept;
 // World stopped, marking has ended: everything is unswept.
 void begin_sweep() noexcept;
 
+// Even; another one after each begin_sweep(). A span is unswept while span::swept is smaller.
+uint32_t sweep_epoch() noexcept;
+
 // Sweeps up to `spans` spans and puts them where they belong; false when nothing was left. Any
 // thread.
 bool sweep_some(size_t spans) noexcept;
@@ -30,8 +33,6 @@ struct dead_object {
 bool take_dead(dead_object& out) noexcept;
 void reaped(const dead_object& dead) noexcept;
 size_t dead_count() noexcept;
-// Called by sweeping after it has put objects there; must not park or take locks of tasks.
-void set_reaper(void (*wake)() noexcept) noexcept;
 
 // Marking: the objects that wait for their destructors. `mark` marks without scanning.
 void for_each_dead(void (*mark)(uintptr_t object, void* arg), void* arg) noexcept;

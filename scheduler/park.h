@@ -61,6 +61,8 @@ void ready(task* t, bool next = true) noexcept;
 // Starts a task that calls start(arg), where spawning is not possible: from a timer's function.
 // `created_by` is shown as its place of creation.
 void start_task(void (*start)(void* arg), void* arg, uintptr_t created_by) noexcept;
+// One of the runtime's own, from any thread of it in a critical section.
+void start_system_task(void (*start)(void* arg), void* arg, const char* name) noexcept;
 
 // Sleeps until `when_ns`. A task parks; a foreign thread sleeps by itself, also while no run() is
 // under way.

@@ -94,30 +94,45 @@ void release_body(task* t, void* room) noexcept {
   }
 }
 
-}  // namespace
-
-task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+task* make_starter(void (*start)(void*), void* arg, const detail::spawn_params& params,
+                   uintptr_t created_by) noexcept {
   struct starter {
     void (*start)(void*);
     void* arg;
     void operator()() const { start(arg); }
   } body{start, arg};
   task* t = new_task(self()->p.load(std::memory_order_relaxed), detail::body_ops_for<starter>,
-                     &body, {}, created_by);
+                     &body, params, created_by);
   if (t == nullptr) base::fatal("out of memory for task records");
   t->parent_id = 0;
   publish(t);
   return t;
 }
 
-void start_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
-  task* t = make_starter_task(start, arg, created_by);
+void queue_started(task* t) noexcept {
   processor* p = self()->p.load(std::memory_order_relaxed);
   if (p != nullptr)
     local_push(p, t, false);
   else
     global_push(t);
   if (p == nullptr || !p->ring.empty()) wake_one();
+}
+
+}  // namespace
+
+task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+  return make_starter(start, arg, {}, created_by);
+}
+
+void start_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
+  queue_started(make_starter(start, arg, {}, created_by));
+}
+
+void start_system_task(void (*start)(void*), void* arg, const char* name) noexcept {
+  detail::spawn_params params;
+  params.system = true;
+  params.name = name;
+  queue_started(make_starter(start, arg, params, 0));
 }
 
 }  // namespace weft::sched

@@ -38,7 +38,9 @@ const type_info& type_of() noexcept {
                               !std::is_arithmetic_v<T> && !std::is_enum_v<T>,
                               false,
                               nullptr,
-                              nullptr,
+                              std::is_trivially_destructible_v<T>
+                                  ? nullptr
+                                  : +[](void* p) noexcept { static_cast<T*>(p)->~T(); },
                               nullptr,
                               0};
   return info;
