@@ -8,7 +8,7 @@
 //            and a secret.
 // Why own    A first-class heap of mimalloc allocates on the thread that made it only, and dies
 //            with that thread before the last of the thread's destructors has allocated; headers
-//            beside ordinary blocks make free() read foreign memory.
+//            beside ordinary blocks make free() read foreign memory (docs/decisions/009).
 // Memory     Slabs without objects stay as they are up to 64 MiB and one second, for programs that
 //            take and free the same large block again and again (those are nearly always sampled);
 //            then their pages go back to the kernel. Their addresses are used again only for slabs
