@@ -158,6 +158,8 @@ void draw_sample(mutator& m) noexcept {
 // Cuts what may be given out of the run before the next profiled object. The distance to the one
 // after it is drawn at once, because other cells count down the same.
 void clip_at_sample(mutator& m, cell& c) noexcept {
+  // A changed rate holds from the next run on; the distances have no memory.
+  if (m.sample_rate != base::mem_profile_rate()) draw_sample(m);
   const auto left = c.limit - c.cur;
   if (left == 0 || m.until_sample >= left) {
     m.until_sample -= left;
@@ -266,6 +268,7 @@ void* allocate_large(const type_info* type, uint32_t kind_index, size_t bytes, b
     k.full.push(s);
   }
   account(m, 1, s->bytes());
+  if (m.sample_rate != base::mem_profile_rate()) draw_sample(m);
   m.until_sample -= static_cast<int64_t>(sampled_size);
   if (m.until_sample < 0) {
     note_sample(reinterpret_cast<void*>(s->start), sampled_size, m.sample_rate);

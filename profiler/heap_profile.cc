@@ -19,6 +19,8 @@
 //            is called in the middle of allocations.
 #include "profiler/heap_profile.h"
 
+#include <weft/gc/gc.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -150,7 +152,7 @@ void sweep_ended() noexcept { publish_up_to(g_cycle.load(std::memory_order_acqui
 constexpr base::alloc_port port{
     .allocated = allocated, .freed = freed, .cycle_ended = cycle_ended, .sweep_ended = sweep_ended};
 
-constinit std::atomic<const collector_port*> g_collector{nullptr};
+constinit std::atomic<std::string (*)()> g_mem_stats_text{nullptr};
 
 // ---- reading -----------------------------------------------------------------------------------
 
@@ -251,12 +253,10 @@ class heap_source final : public profile_source {
   }
 
   bool write_text(const text_sink& sink, int, const collect_options& options) const override {
-    // The statistics first, before this has allocated anything.
-    const collector_port* collector = g_collector.load(std::memory_order_acquire);
+    // The statistics first, before this has allocated anything but what the collection took.
     if (options.gc) prepare(options);
-    const std::string trailer = collector != nullptr && collector->mem_stats_text != nullptr
-                                    ? collector->mem_stats_text()
-                                    : std::string();
+    auto* write = g_mem_stats_text.load(std::memory_order_acquire);
+    const std::string trailer = write != nullptr ? write() : std::string();
     unwind_refresh();
     const int64_t shown = std::max<int64_t>(base::mem_profile_rate(), 1);
     std::vector<sample> samples = samples_of(
@@ -266,9 +266,7 @@ class heap_source final : public profile_source {
 
  private:
   void prepare(const collect_options& options) const {
-    const collector_port* collector = g_collector.load(std::memory_order_acquire);
-    if (options.gc && !allocations_ && collector != nullptr && collector->collect != nullptr)
-      collector->collect();
+    if (options.gc && !allocations_ && gc::stats().allocated_objects != 0) gc::collect();
     // Samples in libraries loaded since the last time are quicker from now on.
     unwind_refresh();
   }
@@ -308,8 +306,8 @@ void heap_profile_from_environment() {
   if (rate >= 0) base::set_mem_profile_rate(rate);
 }
 
-void set_collector_port(const collector_port& p) noexcept {
-  g_collector.store(&p, std::memory_order_release);
+void set_mem_stats_text(std::string (*write)()) noexcept {
+  g_mem_stats_text.store(write, std::memory_order_release);
 }
 
 bucket_table::statistics heap_profile_statistics(base::heap_kind kind) noexcept {

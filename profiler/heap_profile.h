@@ -34,13 +34,8 @@ struct heap_amount {
 };
 heap_amount scale_heap_sample(heap_amount sampled, int64_t rate) noexcept;
 
-// What profiles of the collected heap need of it; null members: there is none.
-struct collector_port {
-  void (*collect)() = nullptr;  // a full collection, sweeping included; returns when it is done
-  // The text that ends debug=1, "\n# runtime.MemStats\n...", written by who knows the numbers.
-  std::string (*mem_stats_text)() = nullptr;
-};
-// The port must live for ever.
-void set_collector_port(const collector_port& port) noexcept;
+// The text that ends debug=1, "\n# runtime.MemStats\n...", is written by who knows the numbers;
+// null: it is left out.
+void set_mem_stats_text(std::string (*write)()) noexcept;
 
 }  // namespace weft::prof

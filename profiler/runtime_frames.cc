@@ -205,6 +205,9 @@ bool is_allocation_frame(std::string_view name, std::string_view file) {
   for (std::string_view source : files) {
     if (file.ends_with(source)) return true;
   }
+  // The collected heap's inside, which public headers only call.
+  if (path.starts_with("weft::gc::") && file.find("include/weft/gc/") == std::string_view::npos)
+    return true;
   return path == "_M_allocate" ||
          (path.starts_with("std::_Vector_base<") && path.ends_with(">::_M_allocate"));
 }

@@ -134,7 +134,7 @@ void* pvalloc(size_t size) noexcept {
 }
 
 size_t malloc_usable_size(void* p) noexcept {
-  return is_sampled(p) ? weft::heap::store_usable_size(p) : mi_usable_size(p);
+  return is_sampled(p) ? weft::heap::sampled_usable_size(p) : mi_usable_size(p);
 }
 
 // Other names of the same, which libmimalloc.so defines too.

@@ -65,21 +65,21 @@ void* aligned(size_t size, size_t alignment) noexcept {
 
 }  // namespace
 
-void* operator new(size_t size) {
+[[gnu::weak]] void* operator new(size_t size) {
   if (counts_out(size)) [[unlikely]] {
     if (void* p = sample_allocation(size, 16, false)) return p;
   }
   return or_throw([=] { return mi_malloc(size); });
 }
 
-void* operator new(size_t size, const std::nothrow_t&) noexcept {
+[[gnu::weak]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
   if (counts_out(size)) [[unlikely]] {
     if (void* p = sample_allocation(size, 16, false)) return p;
   }
   return or_null([=] { return mi_malloc(size); });
 }
 
-void* operator new(size_t size, std::align_val_t wanted) {
+[[gnu::weak]] void* operator new(size_t size, std::align_val_t wanted) {
   const auto alignment = static_cast<size_t>(wanted);
   if (counts_out(size)) [[unlikely]] {
     if (void* p = sample_allocation(size, alignment, false)) return p;
@@ -87,7 +87,8 @@ void* operator new(size_t size, std::align_val_t wanted) {
   return or_throw([=] { return aligned(size, alignment); });
 }
 
-void* operator new(size_t size, std::align_val_t wanted, const std::nothrow_t&) noexcept {
+[[gnu::weak]] void* operator new(size_t size, std::align_val_t wanted,
+                                 const std::nothrow_t&) noexcept {
   const auto alignment = static_cast<size_t>(wanted);
   if (counts_out(size)) [[unlikely]] {
     if (void* p = sample_allocation(size, alignment, false)) return p;
@@ -95,27 +96,34 @@ void* operator new(size_t size, std::align_val_t wanted, const std::nothrow_t&) 
   return or_null([=] { return aligned(size, alignment); });
 }
 
-void* operator new[](size_t size) { return operator new(size); }
-void* operator new[](size_t size, const std::nothrow_t& t) noexcept {
+[[gnu::weak]] void* operator new[](size_t size) { return operator new(size); }
+[[gnu::weak]] void* operator new[](size_t size, const std::nothrow_t& t) noexcept {
   return operator new(size, t);
 }
-void* operator new[](size_t size, std::align_val_t a) { return operator new(size, a); }
-void* operator new[](size_t size, std::align_val_t a, const std::nothrow_t& t) noexcept {
+[[gnu::weak]] void* operator new[](size_t size, std::align_val_t a) {
+  return operator new(size, a);
+}
+[[gnu::weak]] void* operator new[](size_t size, std::align_val_t a,
+                                   const std::nothrow_t& t) noexcept {
   return operator new(size, a, t);
 }
 
-void operator delete(void* p) noexcept { release(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { release(p); }
-void operator delete(void* p, size_t) noexcept { release(p); }
-void operator delete(void* p, std::align_val_t) noexcept { release(p); }
-void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { release(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { release(p); }
-void operator delete[](void* p) noexcept { release(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { release(p); }
-void operator delete[](void* p, size_t) noexcept { release(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { release(p); }
-void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { release(p); }
-void operator delete[](void* p, size_t, std::align_val_t) noexcept { release(p); }
+[[gnu::weak]] void operator delete(void* p) noexcept { release(p); }
+[[gnu::weak]] void operator delete(void* p, const std::nothrow_t&) noexcept { release(p); }
+[[gnu::weak]] void operator delete(void* p, size_t) noexcept { release(p); }
+[[gnu::weak]] void operator delete(void* p, std::align_val_t) noexcept { release(p); }
+[[gnu::weak]] void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+  release(p);
+}
+[[gnu::weak]] void operator delete(void* p, size_t, std::align_val_t) noexcept { release(p); }
+[[gnu::weak]] void operator delete[](void* p) noexcept { release(p); }
+[[gnu::weak]] void operator delete[](void* p, const std::nothrow_t&) noexcept { release(p); }
+[[gnu::weak]] void operator delete[](void* p, size_t) noexcept { release(p); }
+[[gnu::weak]] void operator delete[](void* p, std::align_val_t) noexcept { release(p); }
+[[gnu::weak]] void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+  release(p);
+}
+[[gnu::weak]] void operator delete[](void* p, size_t, std::align_val_t) noexcept { release(p); }
 
 // For functions.cc.
 extern "C" const char weft_new_linked;

@@ -17,6 +17,10 @@
 //            fork() waits until no thread is in it (`gate`); threads that come meanwhile do not
 //            sample, or wait to free. What the listener's readers hold nobody can know here: the
 //            child of a process that has threads allocates and frees, but records no more.
+// Sanitizers A program that is compiled with one and linked with this all the same gets the
+//            sanitizer's allocator: no allocation is ever below the countdown then, and every
+//            address is in the sampled range, so that both go the slow way, to where they are
+//            passed on. The fast paths do not know.
 // Ends       A thread's state leaves the list before its memory goes, in a pthread key's
 //            destructor, and never enters it again, whatever later destructors allocate.
 #include "weft/malloc/sampler.h"
@@ -39,6 +43,16 @@
 // In weft/wire.cc; absent from programs that do not link weft::weft. `loading` once, when this
 // library is ready for the settings of the environment.
 extern "C" [[gnu::weak]] void weft_wire_heap_profile(bool loading) noexcept;
+
+// The sanitizers' runtimes have these.
+extern "C" {
+[[gnu::weak]] void* __interceptor_malloc(size_t);
+[[gnu::weak]] void* __interceptor_calloc(size_t, size_t);
+[[gnu::weak]] void* __interceptor_realloc(void*, size_t);
+[[gnu::weak]] void* __interceptor_memalign(size_t, size_t);
+[[gnu::weak]] void __interceptor_free(void*);
+[[gnu::weak]] size_t __interceptor_malloc_usable_size(void*);
+}
 
 namespace weft::heap {
 
@@ -64,6 +78,7 @@ thread_local constinit thread_state t_state [[gnu::tls_model("initial-exec")]];
 constinit base::spinlock g_threads_lock;
 constinit thread_state* g_threads = nullptr;
 constinit pthread_key_t g_key = 0;
+constinit bool g_sanitizer = false;       // everything is passed on
 constinit std::atomic<int> g_started{0};  // 0 no, 1 somebody is at it, 2 yes
 
 // The gate of fork().
@@ -153,6 +168,13 @@ void rate_changed() noexcept {
 void start() noexcept {
   int none = 0;
   if (!g_started.compare_exchange_strong(none, 1, std::memory_order_relaxed)) return;
+  if (__interceptor_malloc != nullptr && __interceptor_free != nullptr) {
+    g_sanitizer = true;
+    g_sampled.base.store(0, std::memory_order_relaxed);
+    g_sampled.size.store(SIZE_MAX, std::memory_order_relaxed);
+    g_started.store(2, std::memory_order_release);
+    return;
+  }
   ::pthread_key_create(&g_key, thread_ended);
   base::on_mem_profile_rate(rate_changed);
   g_started.store(2, std::memory_order_release);  // [ord heap.started] publishes g_key
@@ -164,7 +186,7 @@ void first_allocation(thread_state& t) noexcept {
   // list's lock: this thread enters the list next time.
   if (g_started.load(std::memory_order_acquire) != 2 || t.forking) return;
   t.seen = true;
-  if (t.ended || ::pthread_setspecific(g_key, &t) != 0) return;
+  if (g_sanitizer || t.ended || ::pthread_setspecific(g_key, &t) != 0) return;
   g_threads_lock.lock();
   t.left = &t_left;
   t.next = g_threads;
@@ -272,6 +294,12 @@ void* new_sampled(size_t size, size_t alignment, bool zero, int64_t rate) noexce
   return block;
 }
 
+void* sanitizers_block(size_t size, size_t alignment, bool zero) noexcept {
+  t_left = 0;
+  if (alignment > 16) return __interceptor_memalign(alignment, size);
+  return zero ? __interceptor_calloc(1, size) : __interceptor_malloc(size);
+}
+
 // mimalloc reports a failure, but leaves errno alone.
 void set_errno(int error, void*) { errno = error == EINVAL || error == EFAULT ? error : ENOMEM; }
 
@@ -287,6 +315,8 @@ void* sample_allocation(size_t size, size_t alignment, bool zero) noexcept {
   const int saved_errno = errno;
   thread_state& t = t_state;
   int64_t rate = 0;
+  if (!t.seen) first_allocation(t);
+  if (g_sanitizer) return sanitizers_block(size, alignment, zero);
   if (t.inside || size > PTRDIFF_MAX || !decide(t, size, &rate)) return nullptr;
   void* p = as_recorder(t, [&] { return new_sampled(size, alignment, zero, rate); });
   errno = saved_errno;
@@ -294,6 +324,10 @@ void* sample_allocation(size_t size, size_t alignment, bool zero) noexcept {
 }
 
 void* sampled_realloc(void* p, size_t size, bool out) noexcept {
+  if (g_sanitizer) {
+    t_left = 0;
+    return __interceptor_realloc(p, size);
+  }
   const size_t usable = store_usable_size(p);
   int64_t rate = 0;
   const bool sampled =
@@ -317,7 +351,13 @@ void* sampled_realloc(void* p, size_t size, bool out) noexcept {
   return moved;
 }
 
+size_t sampled_usable_size(void* p) noexcept {
+  if (g_sanitizer) return __interceptor_malloc_usable_size(p);
+  return store_usable_size(p);
+}
+
 void sampled_free(void* p) noexcept {
+  if (g_sanitizer) return __interceptor_free(p);
   const int saved_errno = errno;
   thread_state& t = t_state;
   // The recorder frees only what it allocated, which is not sampled; but what else runs in it (a

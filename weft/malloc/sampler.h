@@ -36,6 +36,8 @@ inline bool counts_out(size_t size) noexcept {
 // counts_out() said. Null: no memory, and the block is as before.
 [[gnu::visibility("hidden")]] void* sampled_realloc(void* p, size_t size, bool out) noexcept;
 
+// Of blocks that is_sampled() is true for.
 [[gnu::visibility("hidden")]] void sampled_free(void* p) noexcept;
+[[gnu::visibility("hidden")]] size_t sampled_usable_size(void* p) noexcept;
 
 }  // namespace weft::heap

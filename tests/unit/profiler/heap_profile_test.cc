@@ -203,23 +203,12 @@ TEST_F(HeapProfile, TheTextShowsOtherRatesAsIfTakenAtThisOne) {
   EXPECT_NE(std::move(out).str().find("1: 1023 [1: 1023] @"), std::string::npos);
 }
 
-TEST_F(HeapProfile, CollectsFirstWhenAskedAndOnlyForHeap) {
-  static int collections;
-  collections = 0;
-  static constexpr collector_port collector{
-      .collect = [] { ++collections; },
-      .mem_stats_text = [] { return std::string("\n# runtime.MemStats\n# Alloc = 1\n"); }};
-  set_collector_port(collector);
-  find_profile("heap")->collect({.gc = true});
-  EXPECT_EQ(collections, 1);
-  find_profile("allocs")->collect({.gc = true});
-  find_profile("heap")->collect({});
-  EXPECT_EQ(collections, 1);
+TEST_F(HeapProfile, TheTextEndsInTheMemoryStatistics) {
+  set_mem_stats_text([] { return std::string("\n# runtime.MemStats\n# Alloc = 1\n"); });
   std::ostringstream out;
   pprof::lookup("allocs")->write_to(out, 1);
   EXPECT_TRUE(std::move(out).str().ends_with("\n\n# runtime.MemStats\n# Alloc = 1\n"));
-  static constexpr collector_port none;
-  set_collector_port(none);
+  set_mem_stats_text(nullptr);
 }
 
 TEST_F(HeapProfile, ADeltaHasWhatChanged) {

@@ -277,6 +277,24 @@ TEST(RuntimeFrames, NamesWithoutParameters) {
   for (const auto& [name, expected] : cases) EXPECT_EQ(without_parameters(name), expected) << name;
 }
 
+TEST(RuntimeFrames, WhatStandsBetweenAnAllocationAndWhoWantedIt) {
+  for (const char* name :
+       {"malloc", "operator new(unsigned long)", "operator new[](unsigned long)",
+        "std::__new_allocator<int>::allocate(unsigned long, void const*)",
+        "std::allocator_traits<std::allocator<int> >::allocate(std::allocator<int>&, unsigned "
+        "long)",
+        "std::_Vector_base<int, std::allocator<int> >::_M_allocate(unsigned long)",
+        "a::b* weft::gc::make<a::b>()", "weft::gc::refill(weft::gc::mutator&, unsigned int)"})
+    EXPECT_TRUE(is_allocation_frame(name)) << name;
+  EXPECT_TRUE(is_allocation_frame("allocate", "/usr/include/c++/12/bits/new_allocator.h"));
+  for (const char* name :
+       {"malloc_everything()", "mine::malloc", "std::vector<int>::push_back(int const&)",
+        "operator new_thing", "allocate", "gc::make<int>()"})
+    EXPECT_FALSE(is_allocation_frame(name)) << name;
+  EXPECT_FALSE(is_allocation_frame("weft::gc::vector<int>::push_back(int)",
+                                   "/usr/include/weft/gc/vector.h"));
+}
+
 TEST(RuntimeFrames, SpawnFunctions) {
   EXPECT_TRUE(is_spawn_frame("weft::go(weft::spawn_options)"));
   EXPECT_TRUE(is_spawn_frame("void weft::go<run(int)::{lambda()#1}>(run(int)::{lambda()#1})"));
