@@ -106,6 +106,13 @@ struct server::impl : std::enable_shared_from_this<server::impl> {
     result<void> write(std::span<const std::string_view> pieces) override {
       return conn.try_write(pieces);
     }
+    bool hold() override { return !conn.handle()->enter(); }
+    void release() override { conn.handle()->leave(); }
+    std::size_t write_now(std::string_view bytes) noexcept override {
+      const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+      const ssize_t n = net::sys::send(conn.handle()->fd(), &part, 1, MSG_DONTWAIT);
+      return n > 0 ? static_cast<std::size_t>(n) : 0;
+    }
     void set_read_deadline(time_point at) override { conn.set_read_deadline(at); }
     void set_write_deadline(time_point at) override { conn.set_write_deadline(at); }
     void shutdown_write() override { static_cast<void>(conn.try_shutdown_write()); }

@@ -5,7 +5,6 @@
 #include "profiler/reports.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 #include <weft/deadlock.h>
@@ -18,7 +17,6 @@
 #include <fstream>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "base/check.h"
 #include "base/options.h"
@@ -28,9 +26,9 @@
 #include "profiler/goroutine_profile.h"
 #include "profiler/task_dump.h"
 #include "profiler/unwind.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/fork.h"
 #include "scheduler/ports.h"
+#include "scheduler/service_thread.h"
 
 namespace weft::prof {
 namespace {
@@ -110,9 +108,8 @@ void on_quit(int) {
   errno = saved;
 }
 
-void serve_quit(bool exits) {
-  ::pthread_setname_np(::pthread_self(), "weft-sigquit");
-  sched::service_thread not_an_actor;
+void serve_quit(void* exit_too) {
+  const bool exits = exit_too != nullptr;
   for (;;) {
     char c;
     ssize_t n = ::read(g_quit_pipe[0], &c, 1);
@@ -141,7 +138,12 @@ void install_quit_handler() {
   // Shells start background processes with SIGQUIT ignored; like Go, that is not taken for a wish.
   if (current.sa_handler != SIG_DFL && current.sa_handler != SIG_IGN) return;
   if (::pipe2(g_quit_pipe, O_CLOEXEC) != 0) return;
-  std::thread(serve_quit, mode == "exit").detach();
+  if (int error = sched::start_service_thread("weft-sigquit", serve_quit,
+                                              mode == "exit" ? g_quit_pipe : nullptr)) {
+    base::log_line("SIGQUIT shows no tasks: cannot start a thread for it: %s",
+                   std::strerror(error));
+    return;
+  }
   struct sigaction action {};
   action.sa_handler = on_quit;
   action.sa_flags = SA_RESTART | SA_ONSTACK;

@@ -11,20 +11,18 @@
 // count is too small exactly where another task can still complete the operation, and the report
 // would be false in the most ordinary programs. To be sure, all memory would have to be searched
 // for addresses of the handles and of whatever contains them.
-#include <pthread.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <thread>
 #include <unordered_set>
 #include <vector>
 
 #include "base/check.h"
 #include "base/options.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/detectors.h"
 #include "scheduler/park.h"
 #include "scheduler/ports.h"
+#include "scheduler/service_thread.h"
 
 namespace weft::sched {
 namespace {
@@ -54,9 +52,8 @@ void look_at_task(task& t, void* arg) {
     static_cast<std::vector<stuck_task>*>(arg)->push_back(found);
 }
 
-void observe(int64_t pause_ms) {
-  ::pthread_setname_np(::pthread_self(), "weft-chandead");
-  service_thread not_an_actor;
+void observe(void* pause_in_ms) {
+  const int64_t pause_ms = static_cast<int64_t>(reinterpret_cast<intptr_t>(pause_in_ms));
   std::unordered_set<uint64_t> reported;
   std::vector<stuck_task> stuck;
   for (;;) {
@@ -84,7 +81,7 @@ uint64_t chandead_reports() noexcept { return g_reports.load(std::memory_order_a
 
 void start_chandead() noexcept {
   const int64_t pause = base::debug_number("chandead", 1, 0);
-  if (pause > 0) std::thread(observe, pause).detach();
+  if (pause > 0) start_detector_thread("weft-chandead", observe, reinterpret_cast<void*>(pause));
 }
 
 }  // namespace weft::sched

@@ -22,7 +22,6 @@
 //         the task's end (destructors of the frames would not run, and locks would stay held).
 #include "scheduler/fault.h"
 #include "scheduler/core_dump.h"
-#include "scheduler/deadlock.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -43,6 +42,7 @@
 #include "base/options.h"
 #include "base/report_turn.h"
 #include "scheduler/fork.h"
+#include "scheduler/service_thread.h"
 #include "scheduler/signals.h"
 #include "scheduler/stack_memory.h"
 #include "scheduler/task.h"
@@ -264,9 +264,7 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
   arrange_default_death(f);
 }
 
-void* reporter_main(void*) {
-  ::pthread_setname_np(::pthread_self(), "weft-fault");
-  service_thread not_an_actor;
+void reporter_main(void*) {
   g_reporter_tid.store(::gettid(), std::memory_order_relaxed);
   while (g_stage.load(std::memory_order_acquire) != asked)  // [ord fault.stage]
     base::futex_wait(g_stage, idle, -1);
@@ -276,23 +274,10 @@ void* reporter_main(void*) {
     write_fault_head(g_record, STDERR_FILENO);
   g_stage.store(reported, std::memory_order_release);
   base::futex_wake(g_stage, 1);
-  return nullptr;
 }
 
 bool start_reporter() noexcept {
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  // A blocked fault would end the process at once, in the middle of a report.
-  for (int signal : signals) ::sigdelset(&all, signal);
-  ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  pthread_attr_t attr;
-  ::pthread_attr_init(&attr);
-  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_t id;
-  int error = ::pthread_create(&id, &attr, reporter_main, nullptr);
-  ::pthread_attr_destroy(&attr);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const int error = start_service_thread("weft-fault", reporter_main);
   if (error != 0)
     base::log_line("faults are not reported: cannot start a thread for it: %s",
                    std::strerror(error));

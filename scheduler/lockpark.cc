@@ -16,21 +16,19 @@
 #include "scheduler/lockpark.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
-#include <thread>
 #include <unordered_set>
 #include <vector>
 
 #include "base/check.h"
 #include "base/options.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/detectors.h"
 #include "scheduler/ports.h"
+#include "scheduler/service_thread.h"
 #include "scheduler/task.h"
 
 namespace weft::sched {
@@ -62,9 +60,7 @@ mailbox& the_mailbox() noexcept {
   return *m;
 }
 
-void serve() {
-  ::pthread_setname_np(::pthread_self(), "weft-lockpark");
-  service_thread not_an_actor;
+void serve(void*) {
   mailbox& m = the_mailbox();
   for (;;) {
     std::vector<finding> now;
@@ -128,7 +124,7 @@ void start_lockpark() noexcept {
         "libraries are installed");
     return;
   }
-  std::thread(serve).detach();
+  start_detector_thread("weft-lockpark", serve);
   g_lockpark.store(true, std::memory_order_release);
 }
 

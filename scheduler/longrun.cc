@@ -6,12 +6,10 @@
 // monitor took it away. Time in weft::blocking is declared and does not count. A task that switches
 // and comes back between two samples shows another tick, so the report never blames one that gives
 // way; one that stays on is seen after at most 1.25 periods.
-#include <pthread.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -19,10 +17,10 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/options.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/detectors.h"
 #include "scheduler/ports.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/service_thread.h"
 
 namespace weft::sched {
 namespace {
@@ -92,9 +90,8 @@ void report(const observer::suspect& s) {
   g_reports.fetch_add(1, std::memory_order_release);
 }
 
-void observe(int64_t limit_ms) {
-  ::pthread_setname_np(::pthread_self(), "weft-longrun");
-  service_thread not_an_actor;
+void observe(void* limit) {
+  const int64_t limit_ms = static_cast<int64_t>(reinterpret_cast<intptr_t>(limit));
   observer o;
   o.limit_ns = limit_ms * 1'000'000;
   const int64_t pause_ns = o.limit_ns / 4;
@@ -116,7 +113,7 @@ uint64_t longrun_reports() noexcept { return g_reports.load(std::memory_order_ac
 
 void start_detectors() noexcept {
   const int64_t limit = base::debug_number("longrun", 1, 0);
-  if (limit > 0) std::thread(observe, limit).detach();
+  if (limit > 0) start_detector_thread("weft-longrun", observe, reinterpret_cast<void*>(limit));
   start_chandead();
   start_lockpark();
 }

@@ -5,8 +5,6 @@
 // looked at for a while, calls for help when work sits on a processor that does not switch, and
 // retakes processors held for a slice (10 ms) while others wait. Once a second it looks whether the
 // machine still grants as many CPUs.
-#include <pthread.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -18,6 +16,7 @@
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/service_thread.h"
 
 namespace weft::sched {
 namespace {
@@ -103,13 +102,11 @@ void sleep_while_idle() noexcept {
   g_sched.monitor_word.store(0, std::memory_order_relaxed);
 }
 
-void* monitor_main(void*) {
-  ::pthread_setname_np(::pthread_self(), "weft-monitor");
+void monitor_main(void*) {
   auto* th = new thread;
   th->foreign = true;
   th->role = "monitor";
   th->service.store(true, std::memory_order_relaxed);
-  service_thread not_an_actor;
   th->crit.store(1, std::memory_order_relaxed);
   register_thread(th);
   int quiet = 0;
@@ -156,12 +153,7 @@ void wake_monitor() noexcept {
 
 void start_monitor() noexcept {
   prepare_retake();
-  pthread_attr_t attr;
-  ::pthread_attr_init(&attr);
-  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_t id;
-  int error = ::pthread_create(&id, &attr, monitor_main, nullptr);
-  ::pthread_attr_destroy(&attr);
+  const int error = start_service_thread("weft-monitor", monitor_main);
   if (error != 0) base::fatalf("cannot start the monitor thread: %s", std::strerror(error));
 }
 

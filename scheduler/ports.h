@@ -41,6 +41,20 @@ void make_ready(task* t) noexcept;
 // shown as its place of creation.
 task* make_starter_task(void (*start)(void* arg), void* arg, uintptr_t created_by) noexcept;
 
+// Output that the running task has gathered, and that should not wait while the task does. One per
+// task, the task's own. It is sent, once, before the task parks, yields or begins a blocking call.
+struct gathered_output {
+  // On the task itself, inside a critical section and under locks of whatever the task is about to
+  // wait for: must not wait, allocate, or enter the runtime. Sends what can be sent at once.
+  void (*send)(gathered_output& self) noexcept = nullptr;
+  const task* owner = nullptr;
+};
+// Called outside critical sections. own: by the task that will gather. note: there is output; false
+// if the caller is not that task. forget: it was sent otherwise; without effect if it is not noted.
+void own_gathered(gathered_output& g) noexcept;
+bool note_gathered(gathered_output& g) noexcept;
+void forget_gathered(gathered_output& g) noexcept;
+
 // What the runtime layer keeps per task (labels) follows a task's life through these.
 struct task_hooks {
   void (*created)(task& parent, task& child) noexcept = nullptr;  // before the child is visible

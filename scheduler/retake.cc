@@ -152,6 +152,8 @@ thread* slow_enter() noexcept {
 
 void begin_blocking() noexcept {
   thread* th = self();
+  if (th->gathered != nullptr) [[unlikely]]
+    send_gathered(th);
   if (th->foreign) {
     leave();
     return;

@@ -10,20 +10,17 @@
 // fit together to the last task.
 #include "scheduler/schedtrace.h"
 
-#include <pthread.h>
-
 #include <cstdarg>
 #include <cstdio>
 #include <mutex>
 #include <string>
-#include <thread>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/options.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/service_thread.h"
 
 namespace weft::sched {
 namespace {
@@ -146,9 +143,13 @@ std::string describe(int64_t since_start_ns, bool detail) {
   return out;
 }
 
-void print_for_ever(int64_t period_ms, bool detail) {
-  ::pthread_setname_np(::pthread_self(), "weft-schedtrace");
-  service_thread not_an_actor;
+struct trace_options {
+  int64_t period_ms;
+  bool detail;
+};
+
+void print_for_ever(void* arg) {
+  const auto [period_ms, detail] = *static_cast<const trace_options*>(arg);
   const int64_t start = base::true_now_ns();
   for (int64_t next = start;; next += period_ms * 1'000'000) {
     const int64_t wait = next - base::true_now_ns();
@@ -164,9 +165,9 @@ void print_for_ever(int64_t period_ms, bool detail) {
 }  // namespace
 
 void start_schedtrace() noexcept {
-  const int64_t period = base::debug_number("schedtrace", 1, 0);
-  const bool detail = base::debug_number("scheddetail", 0, 0) > 0;
-  if (period > 0) std::thread(print_for_ever, period, detail).detach();
+  static trace_options options;
+  options = {base::debug_number("schedtrace", 1, 0), base::debug_number("scheddetail", 0, 0) > 0};
+  if (options.period_ms > 0) start_detector_thread("weft-schedtrace", print_for_ever, &options);
 }
 
 }  // namespace weft::sched

@@ -125,6 +125,8 @@ using op = after_switch::op;
 
 thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*), void* arg,
                     wait_reason reason) noexcept {
+  if (th->gathered != nullptr) [[unlikely]]
+    send_gathered(th);
   if (g_lockpark.load(std::memory_order_acquire)) [[unlikely]]
     return switch_watched(th, me, what, commit, arg, reason);
   return switch_unwatched(th, me, what, commit, arg, reason);
@@ -146,6 +148,7 @@ void bury(thread* th, task* t) noexcept {
 
 void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*, void*),
                   void* arg) noexcept {
+  if (th->gathered != nullptr) send_gathered(th);
   change_state(*t, task_status::running, task_status::waiting, reason);
   if (commit == nullptr || commit(t, arg)) {
     {
@@ -183,6 +186,29 @@ bool unlock_spinlock(task*, void* lock) {
 }
 
 }  // namespace
+
+void own_gathered(gathered_output& g) noexcept {
+  thread* th = self_or_null();
+  g.owner = th == nullptr ? nullptr : th->current.load(std::memory_order_relaxed);
+}
+
+bool note_gathered(gathered_output& g) noexcept {
+  thread* th = self_or_null();
+  if (th == nullptr || g.owner == nullptr || th->current.load(std::memory_order_relaxed) != g.owner)
+    return false;
+  th->gathered = &g;
+  return true;
+}
+
+void forget_gathered(gathered_output& g) noexcept {
+  thread* th = self_or_null();
+  if (th != nullptr && th->gathered == &g) th->gathered = nullptr;
+}
+
+void send_gathered(thread* th) noexcept {
+  gathered_output* g = std::exchange(th->gathered, nullptr);
+  g->send(*g);
+}
 
 void finish_switch(thread* th) noexcept {
   const after_switch& a = th->after;

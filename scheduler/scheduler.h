@@ -135,6 +135,7 @@ int64_t earliest_timer() noexcept;  // of all processors
 // scheduler.cc: switching.
 void worker_main(thread* th) noexcept;
 void finish_switch(thread* th) noexcept;
+void send_gathered(thread* th) noexcept;  // th->gathered is not null
 thread* yield_preempted(
     thread* th) noexcept;  // the calling task's slice is over: to the global queue
 void leave_for_ever(thread* th, task* me) noexcept;  // the calling task has ended

@@ -13,6 +13,7 @@ namespace weft::sched {
 struct task;
 struct processor;
 struct thread;
+struct gathered_output;
 
 // What to do with the context that was just left; runs on the context that comes next.
 struct after_switch {
@@ -39,6 +40,7 @@ struct thread {
   thread_globals globals{};  // of this OS thread
   context sched_ctx;         // the scheduler loop, on the thread's own stack
   after_switch after;
+  gathered_output* gathered = nullptr;  // of the current task (ports.h); the thread's own business
   processor* last_p = nullptr;
 
   // Parking of this OS thread.

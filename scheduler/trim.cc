@@ -20,9 +20,6 @@
 //          memory is being returned it may use a quarter of a core. When no task has switched since
 //          two passes ago and nothing is left over, it looks at the switch counters only, every
 //          8 seconds at the rarest.
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <cstring>
 #include <ctime>
@@ -31,10 +28,10 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/directed.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/service_thread.h"
 #include "scheduler/stack_memory.h"
 
 namespace weft::sched {
@@ -255,9 +252,7 @@ void sleep_ns(int64_t ns) noexcept {
   ::nanosleep(&t, nullptr);
 }
 
-void* trimmer_main(void*) {
-  ::pthread_setname_np(::pthread_self(), "weft-trimmer");
-  service_thread not_an_actor;
+void trimmer_main(void*) {
   trimmer work;
   int64_t period = period_ns();
   for (;;) {
@@ -276,19 +271,7 @@ void* trimmer_main(void*) {
 }  // namespace
 
 void start_trimmer() noexcept {
-  // The program's handlers are none of this thread's business.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) ::sigdelset(&all, fault);
-  ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  pthread_attr_t attr;
-  ::pthread_attr_init(&attr);
-  ::pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_t id;
-  int error = ::pthread_create(&id, &attr, trimmer_main, nullptr);
-  ::pthread_attr_destroy(&attr);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const int error = start_service_thread("weft-trimmer", trimmer_main);
   if (error != 0)
     base::log_line("stacks are not trimmed: cannot start a thread for it: %s",
                    std::strerror(error));

@@ -5,6 +5,29 @@
 
 namespace weft::http::detail {
 
+void output::announce_slow() {
+  if (before_wait_.owner == nullptr || (!held_ && !transport_.hold())) return;
+  held_ = true;
+  announced_ = sched::note_gathered(before_wait_);
+}
+
+void output::withdraw() {
+  if (announced_) sched::forget_gathered(before_wait_);
+  if (held_) transport_.release();
+  announced_ = held_ = false;
+}
+
+void output::flush_at_once() noexcept {
+  announced_ = false;
+  const std::size_t n = released_ ? used_ : current_;
+  if (n == 0 || failure_) return;
+  const std::size_t sent = transport_.write_now({data_, n});
+  if (sent > current_) left_ = true;
+  used_ -= sent;
+  current_ -= std::min(current_, sent);
+  if (used_ > 0 && sent > 0) std::memmove(data_, data_ + sent, used_);
+}
+
 void output::send(std::string_view first, std::string_view second) {
   if (failure_) return;
   const server_options& o = env_.options;
@@ -30,6 +53,7 @@ void output::send(std::string_view first, std::string_view second) {
 void output::flush() {
   const std::size_t n = released_ ? used_ : current_;
   if (n == 0) return;
+  withdraw();
   if (n > current_) left_ = true;
   send({data_, n}, {});
   used_ -= n;
@@ -44,6 +68,7 @@ void output::flush() {
 }
 
 void output::flush_with(std::string_view bytes) {
+  withdraw();
   left_ = true;
   send({data_, used_}, bytes);
   used_ = current_ = 0;

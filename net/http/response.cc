@@ -336,7 +336,15 @@ result<void> response_state::write(std::string_view bytes) {
   }
   if (!is_head_) stream(bytes);
   if (out_.failure()) return out_.failure();
+  out_.announce();
   return {};
+}
+
+// Inside the scheduler. A chunk in progress is closed where it is: stream() has left room for its
+// end, so nothing is allocated or sent for that.
+void response_state::flush_before_wait() noexcept {
+  if (phase_ == phase::streaming && out_.fits(2)) close_chunk();
+  out_.flush_at_once();
 }
 
 void response_state::flush_released() {

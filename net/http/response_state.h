@@ -58,7 +58,10 @@ class response_state {
   enum class framing : std::uint8_t { none, length, chunked, until_close };
 
   response_state(output& out, const environment& env, response_owner& owner)
-      : out_(out), env_(env), owner_(owner) {}
+      : out_(out), env_(env), owner_(owner) {
+    out_.set_before_wait(
+        [](void* self) noexcept { static_cast<response_state*>(self)->flush_before_wait(); }, this);
+  }
 
   // Prepares for the answer to one request. The output's response begins here too.
   void begin(bool is_head, int minor_version, bool keep_alive);
@@ -94,6 +97,7 @@ class response_state {
   void commit(bool whole);
   void stream(std::string_view bytes);
   void open_chunk();
+  void flush_before_wait() noexcept;
   void close_chunk();
 
   output& out_;

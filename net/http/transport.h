@@ -30,6 +30,14 @@ class transport {
   // Writes all pieces in order, in one system call if it can.
   virtual result<void> write(std::span<const std::string_view> pieces) = 0;
 
+  // For sending at moments when nothing may wait. hold() keeps the stream from being closed for
+  // good until release(), and is false if there is no such way to send; write_now(), between the
+  // two, sends what can be sent at once and returns how much: 0 also on an error, which the next
+  // write() finds.
+  virtual bool hold() { return false; }
+  virtual void release() {}
+  virtual std::size_t write_now(std::string_view) noexcept { return 0; }
+
   // Absolute; apply to the calls that follow. A store, not a timer operation: set per request.
   virtual void set_read_deadline(time_point at) = 0;
   virtual void set_write_deadline(time_point at) = 0;

@@ -41,6 +41,7 @@ class memory_transport final : public detail::transport {
   bool pause_between = false;  // read_now() finds nothing before each piece but the first
   bool eof_at_end = false;
   std::function<void()> on_block;  // called when read() would wait
+  std::size_t takes_now = 0;       // per write_now(); 0: there is no such way to send
   int fail_write_at = -1;          // this write (0 = first) and later ones fail
 
   // -- record
@@ -50,6 +51,8 @@ class memory_transport final : public detail::transport {
   int reads = 0;
   bool closed = false, was_reset = false, half_closed = false;
   time_point write_deadline = no_deadline;
+  int writes_now = 0;
+  int held = 0;
 
   void allow_next() { ready_ = true; }
 
@@ -81,6 +84,19 @@ class memory_transport final : public detail::transport {
     sent += all;
     writes.push_back(std::move(all));
     return {};
+  }
+  bool hold() override {
+    if (takes_now == 0) return false;
+    ++held;
+    return true;
+  }
+  void release() override { --held; }
+  std::size_t write_now(std::string_view bytes) noexcept override {
+    if (held != 1) std::abort();
+    const std::size_t n = std::min(bytes.size(), takes_now);
+    sent.append(bytes.substr(0, n));
+    writes_now += 1;
+    return n;
   }
   void set_read_deadline(time_point at) override { read_deadline_ = at; }
   void set_write_deadline(time_point at) override { write_deadline = at; }
