@@ -14,28 +14,26 @@ static_assert(alignof(session) <= alignof(std::max_align_t));
 
 class session_block {
  public:
-  session_block(connection& c, const environment& env, session*& active)
-      : env_(env), active_(active), block_(env.pool.acquire()) {
+  session_block(connection& c, const environment& env) : env_(env), block_(env.pool.acquire()) {
     try {
-      active_ = new (block_) session(c, block_ + session_bytes, block_size - session_bytes);
+      session_ = new (block_) session(c, block_ + session_bytes, block_size - session_bytes);
     } catch (...) {
       env_.pool.release(block_);
       throw;
     }
   }
   ~session_block() {
-    active_->~session();
-    active_ = nullptr;
+    session_->~session();
     env_.pool.release(block_);
   }
   session_block(const session_block&) = delete;
   session_block& operator=(const session_block&) = delete;
-  session* operator->() { return active_; }
+  session* operator->() { return session_; }
 
  private:
   const environment& env_;
-  session*& active_;
   char* block_;
+  session* session_;
 };
 
 }  // namespace
@@ -47,7 +45,7 @@ connection::~connection() = default;
 
 outcome connection::serve(serve_mode mode) {
   const std::uint64_t before = requests_;
-  outcome result = session_block(*this, env_, active_)->run(mode);
+  outcome result = session_block(*this, env_)->run(mode);
   env_.counters.requests.fetch_add(requests_ - before, std::memory_order_relaxed);
   return result;
 }
@@ -62,14 +60,10 @@ outcome connection::expire() {
   env_.counters.timeouts.fetch_add(1, std::memory_order_relaxed);
   if (partial_ != nullptr) {
     partial_.reset();
-    return session_block(*this, env_, active_)->refuse(408, "request head not complete in time");
+    return session_block(*this, env_)->refuse(408, "request head not complete in time");
   }
   transport_.close();
   return outcome::closed;
-}
-
-void connection::flush_corked() {
-  if (active_ != nullptr) active_->flush_corked();
 }
 
 std::size_t connection::idle_bytes() const {

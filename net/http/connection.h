@@ -55,10 +55,6 @@ class connection {
   // Between requests with no byte of the next one: may be closed without anybody losing anything.
   bool is_idle() const { return partial_ == nullptr; }
   std::uint64_t requests() const { return requests_; }
-  // Sends finished answers that are still corked, and what is released of the one in progress. For
-  // the hook that runs before the serving task parks on something else than this connection's
-  // input; on that task only. Cheap when there is nothing to send, or when nothing is being served.
-  void flush_corked();
 
   // Heap bytes held while idle.
   std::size_t idle_bytes() const;
@@ -74,7 +70,6 @@ class connection {
   std::unique_ptr<char[]> partial_;
   std::uint32_t partial_size_ = 0;
   std::uint32_t partial_text_ = 0;
-  session* active_ = nullptr;  // while serve() or expire() runs
   std::uint64_t requests_ = 0;
   // Start of the clock that deadline() reports: accept, first byte of a head, or end of a response.
   time_point since_;

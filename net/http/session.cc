@@ -3,12 +3,12 @@
 // Shape      run() alternates parse_head() and serve_one(). The handler pulls the body through
 //            read_body(), pushes the answer through response_state into the cork (output).
 // Flushing   The cork leaves when no complete next head is buffered (fill_head), before any read
-// that
-//            may block (wait_body), when full, and after max_pipelined answers. Hence two system
-//            calls per small keep-alive request: the read that brought it and the write.
+//            that may block (wait_body), before the handler waits for anything else (the scheduler
+//            asks: response_state::flush_before_wait), when full, and after max_pipelined answers.
+//            Hence two system calls per small keep-alive request: the read that brought it and the
+//            write.
 // Pinning    From dispatch to the handler's return the head does not move: views point into it.
-// Room
-//            for body reads behind it is made before.
+//            Room for body reads behind it is made before.
 // Invariants [C1] Answers leave in the order of their requests: there is one cork and one handler.
 //            [C2] After a refused head or a broken body no byte is read as a request again.
 //            [C3] Nothing of an answer leaves before its framing is decided, so any failure before

@@ -42,8 +42,6 @@ class session final : public body_source, public response_owner, public raw_stre
   // Answers `status` to a head that cannot be served, then ends the connection.
   outcome refuse(int status, std::string_view reason);
 
-  void flush_corked() { response_.flush_released(); }
-
   // body_source
   result<std::size_t> read_body(std::span<char> into) override;
   std::optional<std::uint64_t> body_remaining() const override;

@@ -6,6 +6,7 @@
 #include <weft/context.h>
 #include <weft/error.h>
 #include <weft/mutex.h>
+#include <weft/once.h>
 #include <weft/select.h>
 #include <weft/wait_group.h>
 
@@ -85,6 +86,22 @@ std::vector<way> all_ways() {
          c.send(7);
          return ended && h.join() == 7;
        }},
+      {"once", wait_reason::once_wait,
+       [](const context& x) {
+         once o;
+         chan<int> entered(0), leave(0);
+         auto h = spawn([&] {
+           o.call([&] {
+             entered.send(1);
+             leave.recv();
+           });
+         });
+         entered.recv();
+         const bool ended = !o.call(x, [] {});
+         leave.send(1);
+         h.join();
+         return ended && o.call(background(), [] {});
+       }},
       {"sleep", wait_reason::sleep, [](const context& x) { return !this_task::sleep_for(x, 1h); }},
       {"sleep_until", wait_reason::sleep,
        [](const context& x) { return !this_task::sleep_until(x, clock::now() + 1h); }},
@@ -130,8 +147,9 @@ WEFT_WORLD_TEST(Cancellation, DeadlineEndsTheWait) {
 }
 
 WEFT_WORLD_TEST(Cancellation, NilContextPanics) {
+  EXPECT_THROW(static_cast<void>(once().call(context(), [] {})), panic_error);
   for (const way& w : all_ways()) {
-    if (w.reason == wait_reason::join) continue;
+    if (w.reason == wait_reason::join || w.reason == wait_reason::once_wait) continue;
     EXPECT_THROW(w.wait(context()), panic_error) << w.name;
   }
 }

@@ -577,6 +577,69 @@ WEFT_WORLD_TEST(E4_Once, S4_CallersWaitForTheFirst) {
   EXPECT_EQ(called, 2);
 }
 
+// A limit ends the wait for another's call, never the call; who is woken by a failure tries itself.
+WEFT_WORLD_TEST(E4_Once, LimitedWaitsEndOrGetTheirTurn) {
+  once_flag flag;
+  chan<int> entered(0), leave(0);
+  auto first = spawn([&] {
+    EXPECT_THROW(call_once(flag,
+                           [&] {
+                             entered.send(1);
+                             leave.recv();
+                             throw 1;
+                           }),
+                 int);
+  });
+  entered.recv();
+  int calls = 0;
+  auto count = [&] { ++calls; };
+  EXPECT_FALSE(call_once_for(flag, 1ms, count));
+  EXPECT_FALSE(call_once_for(flag, -1s, count));
+  EXPECT_FALSE(call_once_until(flag, std::chrono::steady_clock::now() + 1ms, count));
+  auto [ctx, cancel] = with_cancel(background());
+  auto cancelled = spawn([&, x = ctx] { return call_once(x, flag, count); });
+  ASSERT_TRUE(eventually_waiting(wait_reason::once_wait, 1));
+  cancel();
+  EXPECT_FALSE(cancelled.join());
+  auto next = spawn([&] { return call_once_for(flag, 1h, count); });
+  ASSERT_TRUE(eventually_waiting(wait_reason::once_wait, 1));
+  EXPECT_EQ(calls, 0);
+  leave.send(1);
+  EXPECT_TRUE(next.join());
+  first.join();
+  EXPECT_EQ(calls, 1);
+  EXPECT_TRUE(call_once_for(flag, -1s, count));
+  EXPECT_TRUE(call_once_until(flag, {}, count));
+  EXPECT_FALSE(call_once(ctx, flag, count));  // cancelled before: not even asked
+  EXPECT_EQ(calls, 1);
+}
+
+// Failures and limits meet in every order: no wake-up is lost, and it happens once.
+WEFT_WORLD_TEST(E4_Once, LimitsAndFailuresRace) {
+  for (int round = 0; round < 50; ++round) {
+    once_flag flag;
+    std::atomic<int> attempts{0}, successes{0};
+    std::vector<join_handle<void>> all;
+    for (int i = 0; i < 8; ++i) {
+      all.push_back(spawn([&, i] {
+        for (bool over = false; !over;) {
+          try {
+            over = call_once_for(flag, std::chrono::microseconds(10 * (i + 1)), [&] {
+              this_task::yield();
+              if (attempts.fetch_add(1) < 20) throw 1;
+              ++successes;
+            });
+          } catch (int) {
+          }
+        }
+      }));
+    }
+    for (auto& h : all) h.join();
+    EXPECT_EQ(successes, 1);
+    EXPECT_EQ(attempts, 21);
+  }
+}
+
 // Go's Once counts a panic as done; call_once lets the next one try, as std's.
 WEFT_WORLD_TEST(E4_Once, S4_PanicCountsAsDone) {
   once o;

@@ -116,9 +116,14 @@ class task_group {
   template <class Body>
   WEFT_ALWAYS_INLINE void start(place p, Body& b, const detail::spawn_params& params) {
     tasks_.add(1);
-    p.group = nullptr;
     detail::context_scope scope(ctx_);
-    detail::spawn_task(detail::body_ops_for<Body>, &b, params);
+    try {
+      detail::spawn_task(detail::body_ops_for<Body>, &b, params);
+    } catch (...) {
+      tasks_.done();  // no memory, no task; ~place gives the place back
+      throw;
+    }
+    p.group = nullptr;
   }
 
   template <class F>

@@ -75,7 +75,12 @@ class wait_group {
     using body_type = body<std::decay_t<F>>;
     body_type b{this, std::forward<F>(f)};  // may throw, and nothing is counted then
     add(1);
-    detail::spawn_task(detail::body_ops_for<body_type>, &b, params);
+    try {
+      detail::spawn_task(detail::body_ops_for<body_type>, &b, params);
+    } catch (...) {
+      done();  // no memory, no task
+      throw;
+    }
   }
   void task_ended();
 

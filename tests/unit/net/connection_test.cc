@@ -189,21 +189,6 @@ TEST(Connection, CorkIsFlushedBeforeTheHandlerWaitsForItsBody) {
   EXPECT_EQ(summary(w), (std::vector<std::string>{"200  GET /|", "200  POST /|hello"}));
 }
 
-TEST(Connection, CorkIsFlushedOnRequestBeforeTheHandlerParksElsewhere) {
-  std::vector<std::size_t> sent;
-  world* here = nullptr;
-  world w([&](response_writer& rw, request&) {
-    rw.write("not decided yet");
-    here->connection.flush_corked();
-    sent.push_back(testing::parse_responses(here->transport.sent).size());
-  });
-  here = &w;
-  w.connection.flush_corked();  // nothing is being served
-  EXPECT_EQ(w.run({sentinel + sentinel + sentinel}), outcome::idle);
-  EXPECT_EQ(sent, (std::vector<std::size_t>{0, 1, 2}));
-  EXPECT_EQ(w.responses().size(), 3u);
-}
-
 TEST(Connection, HeadHasTheHeadersOfGetAndNoBody) {
   auto handle = [](response_writer& w, request& r) {
     if (r.raw_path() == "/big") {

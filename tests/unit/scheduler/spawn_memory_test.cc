@@ -104,6 +104,28 @@ TEST(SpawnMemory, ATaskWithoutARecordIsRefused) {
   });
 }
 
+// Whoever counts the task that is not made does not wait for it.
+TEST(SpawnMemory, GroupsDoNotWaitForATaskThatIsNotMade) {
+  weft::run([] {
+    std::array<char, 4000> ballast{};
+    std::atomic<int> ran{0};
+    auto body = [ballast, &ran] { ran += 1 + ballast[0]; };
+    weft::wait_group wg;
+    weft::task_group limited;
+    limited.set_limit(1);
+    {
+      refusal no_memory;
+      EXPECT_THROW(wg.go(body), std::bad_alloc);
+      EXPECT_THROW(limited.go(body), std::bad_alloc);
+      EXPECT_THROW(static_cast<void>(limited.try_go(body)), std::bad_alloc);
+    }
+    wg.wait();
+    limited.go(body);  // its place was given back
+    limited.wait();
+    EXPECT_EQ(ran, 1);
+  });
+}
+
 // From a thread that holds no processor.
 TEST(SpawnMemory, AForeignThreadIsRefusedToo) {
   weft::run([] {
