@@ -35,6 +35,7 @@
 #include "gc/page_heap.h"
 #include "gc/reaper.h"
 #include "gc/roots.h"
+#include "gc/scavenge.h"
 #include "gc/specials.h"
 #include "gc/stacks.h"
 #include "gc/stress.h"
@@ -252,7 +253,9 @@ void collector_loop(sched::thread* th) noexcept {
       sched::foreign_sleep asleep(th);
       while (th->park_word.load(std::memory_order_acquire) == 0) {
         const int64_t left = forced_cycle_ns - (base::true_now_ns() - last_ns);
-        if (left <= 0 || !base::futex_wait(th->park_word, 0, left)) break;
+        if (left <= 0) break;
+        const uint64_t goal = g_counters.trigger.load(std::memory_order_relaxed);
+        base::futex_wait(th->park_word, 0, std::min(left, scavenge(goal)));
       }
     }
     th->park_word.store(0, std::memory_order_relaxed);
