@@ -38,5 +38,19 @@ void run_sleepers(const config& c);
 void run_sleep_all(const config& c);
 void run_idle_cpu(const config& c);
 void run_wake(const config& c);
+void run_gc_trees(const config& c);
+void run_gc_gcbench(const config& c);
+void run_gc_alloc16(const config& c);
+void run_gc_alloc64(const config& c);
+void run_gc_noscan64(const config& c);
+void run_gc_make16(const config& c);
+void run_gc_two(const config& c);
+void run_gc_store(const config& c);
+void run_gc_switch(const config& c);
+void run_gc_lru(const config& c);
+void run_gc_parked(const config& c);
+void run_gc_live(const config& c);
+void run_gc_shrink(const config& c);
+void run_gc_reclaim(const config& c);
 
 }  // namespace bench

@@ -54,6 +54,20 @@ constexpr row rows[] = {
     {"sleep_all", 1'000'000, run_sleep_all},
     {"idle_cpu", 3'000, run_idle_cpu},
     {"wake", 10'000, run_wake},
+    {"gc_trees", 16, run_gc_trees},
+    {"gc_gcbench", 18, run_gc_gcbench},
+    {"gc_alloc16", 20'000'000, run_gc_alloc16},
+    {"gc_alloc64", 20'000'000, run_gc_alloc64},
+    {"gc_noscan64", 20'000'000, run_gc_noscan64},
+    {"gc_make16", 8'000'000, run_gc_make16},
+    {"gc_two", 40'000'000, run_gc_two},
+    {"gc_store", 100'000'000, run_gc_store},
+    {"gc_switch", 5'000'000, run_gc_switch},
+    {"gc_lru", 1'000'000, run_gc_lru},
+    {"gc_parked", 100'000, run_gc_parked},
+    {"gc_live", 1'000, run_gc_live},
+    {"gc_shrink", 1'000, run_gc_shrink},
+    {"gc_reclaim", 1'000'000, run_gc_reclaim},
 };
 
 int main_of(int argc, char** argv) {

@@ -19,6 +19,7 @@
 #include "gc/barrier.h"
 #include "gc/cycle.h"
 #include "gc/heap.h"
+#include "gc/pacing.h"
 #include "gc/page_heap.h"
 #include "gc/specials.h"
 #include "gc/stress.h"
@@ -186,6 +187,7 @@ void account(mutator& m, size_t objects, size_t bytes) noexcept {
   m.objects.store(m.objects.load(std::memory_order_relaxed) + objects, std::memory_order_relaxed);
   m.bytes.store(m.bytes.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
   g_counters.allocated.fetch_add(bytes, std::memory_order_relaxed);
+  if (detail::marking.load(std::memory_order_relaxed) != 0) owe(m, bytes);
   const uint64_t live = g_counters.live.fetch_add(bytes, std::memory_order_relaxed) + bytes;
   if (live >= g_counters.trigger.load(std::memory_order_relaxed)) request_cycle();
 }
@@ -319,6 +321,7 @@ namespace {
 // Until there is room: a cycle that runs to its end, once.
 template <class F>
 void* or_collect(F allocate, size_t bytes) {
+  wait_if_over_limit();
   void* p = allocate();
   if (p == nullptr) {
     collect_now();

@@ -41,6 +41,12 @@ void cpu_limiter::set_processors(int n, int64_t now) noexcept {
   limiting_.store(fill_ == capacity_, std::memory_order_relaxed);
 }
 
+void cpu_limiter::restart(int64_t now, int processors) noexcept {
+  last_ = now;
+  processors_ = processors;
+  capacity_ = processors * capacity_per_processor;
+}
+
 void cpu_limiter::accumulate(int64_t program, int64_t collector) noexcept {
   const int64_t change = collector - program;
   if (change > 0 && capacity_ - fill_ <= change) {

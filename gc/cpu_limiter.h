@@ -27,6 +27,10 @@ class cpu_limiter {
   void add_assist(int64_t ns) noexcept { assist_ += ns; }
   void add_idle(int64_t ns) noexcept { idle_ += ns; }
 
+  // Processor time since the last update, if one came now.
+  int64_t window(int64_t now) const noexcept {
+    return now > last_ ? (now - last_) * processors_ : 0;
+  }
   // Whether the last update is too long ago.
   bool needs_update(int64_t now) const noexcept { return now - last_ > update_period; }
   // Ends a window. An earlier time than that of the last update is ignored.
@@ -37,6 +41,9 @@ class cpu_limiter {
   void pause_ends(int64_t now) noexcept;
 
   void set_processors(int n, int64_t now) noexcept;
+  int processors() const noexcept { return processors_; }
+  // Before the first use of one that was made before the time was known.
+  void restart(int64_t now, int processors) noexcept;
 
   int64_t fill() const noexcept { return fill_; }
   int64_t capacity() const noexcept { return capacity_; }

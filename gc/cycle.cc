@@ -30,8 +30,10 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "gc/barrier.h"
+#include "gc/cycle_record.h"
 #include "gc/heap.h"
 #include "gc/mark.h"
+#include "gc/pacing.h"
 #include "gc/page_heap.h"
 #include "gc/reaper.h"
 #include "gc/roots.h"
@@ -45,21 +47,23 @@
 #include "scheduler/directed.h"
 #include "scheduler/fork.h"
 #include "scheduler/park.h"
+#include "scheduler/runtime_control.h"
 #include "scheduler/world_stop.h"
 
 namespace weft::gc {
 namespace {
 
-constexpr uint64_t least_heap = uint64_t{4} << 20;
 constexpr int64_t stop_patience_ns = 1'000'000;
 constexpr int64_t longest_nap_ns = 10'000'000;
 constexpr int64_t forced_cycle_ns = 120'000'000'000;
 constexpr int most_returns = 3;  // from 4 to 3
 constexpr size_t sweep_batch = 64;
+constexpr size_t mark_batch = size_t{1} << 20;  // bytes, between two looks at the pacer
 
 struct waiter {
   sched::task* t;
   uint64_t cycle;
+  bool sweep;  // until it has ended, too
   waiter* next;
 };
 
@@ -72,8 +76,6 @@ waiter* g_waiters = nullptr;
 std::atomic<bool> g_due{false};
 std::atomic<phase> g_phase{phase::off};
 sched::thread* g_collector = nullptr;
-std::atomic<int> g_percent{100};
-std::atomic<int64_t> g_limit{INT64_MAX};
 std::atomic<void (*)() noexcept> g_mark_end_hook{nullptr};
 
 // Written by the collector, read by anyone.
@@ -93,17 +95,6 @@ void wake_collector() noexcept {
   // Not asleep from here on, for who looks for deadlocks.
   th->park_word.store(1, std::memory_order_release);
   base::futex_wake(th->park_word, 1);
-}
-
-// When the next cycle begins.
-void set_trigger(uint64_t marked) noexcept {
-  const int percent = g_percent.load(std::memory_order_relaxed);
-  if (percent < 0) {
-    g_counters.trigger.store(UINT64_MAX, std::memory_order_relaxed);
-    return;
-  }
-  const uint64_t growth = std::max(marked, least_heap) * static_cast<uint64_t>(percent) / 100;
-  g_counters.trigger.store(marked + growth * 7 / 10, std::memory_order_relaxed);
 }
 
 void stop_world() noexcept {
@@ -130,16 +121,22 @@ void mark_rest(marker& m) noexcept {
 // Until nothing is left that anybody has told of.
 void drain(marker& m) noexcept {
   do {
-    while (!m.drain(SIZE_MAX, false)) {
-    }
+    while (!m.drain(mark_batch, false)) pacing_progress(m.scanned_bytes(), cpu_ns());
   } while (take_greys() || shared_work());
 }
 
 class one_cycle {
  public:
+  one_cycle(uint64_t number, bool forced) noexcept {
+    record_.number = number;
+    record_.forced = forced;
+  }
+
   void run() noexcept {
     const int64_t cpu = cpu_ns();
     finish_sweep();
+    record_.began_ns = base::true_now_ns();
+    record_.processors = std::max(1, sched::current_max_procs());
     begin();
     if (g_options.stop_the_world) {
       mark_rest(*marker_);
@@ -159,19 +156,33 @@ class one_cycle {
       drain(*marker_);
     }
     finish();
-    g_stats.cpu.fetch_add(static_cast<uint64_t>(cpu_ns() - cpu), std::memory_order_relaxed);
+    record_.collector_ns = cpu_ns() - cpu;
+    g_stats.cpu.fetch_add(static_cast<uint64_t>(record_.collector_ns), std::memory_order_relaxed);
+  }
+
+  // When its sweep has ended, too.
+  void record(int64_t assist_ns) noexcept {
+    record_.assist_ns = assist_ns;
+    record_cycle(record_);
   }
 
  private:
   void begin_pause() noexcept {
+    pacing_pause_begins();
     pause_began_ = base::true_now_ns();
     stop_world();
   }
   void end_pause(int which, uint32_t gate) noexcept {
     sched::resume_world_after_scan(gate);
     const auto ns = static_cast<uint64_t>(base::true_now_ns() - pause_began_);
-    g_stats.pause[which].store(ns, std::memory_order_relaxed);
+    record_.ended_ns = pause_began_ + static_cast<int64_t>(ns);
+    record_.pause_ns[which] += static_cast<int64_t>(ns);
+    record_.mark_ns =
+        record_.ended_ns - record_.began_ns - record_.pause_ns[0] - record_.pause_ns[1];
+    g_stats.pause[which].store(static_cast<uint64_t>(record_.pause_ns[which]),
+                               std::memory_order_relaxed);
     g_stats.pause_total.fetch_add(ns, std::memory_order_relaxed);
+    pacing_pause_ends(gate != 0);
   }
 
   void begin() noexcept {
@@ -181,16 +192,21 @@ class one_cycle {
     reset_marked();
     reset_scanned_stack_bytes();
     live_before_ = g_counters.live.load(std::memory_order_relaxed);
+    record_.heap_before = live_before_;
+    g_stats.pause[1].store(0, std::memory_order_relaxed);
     sched::g_scan_epoch.fetch_add(1, std::memory_order_relaxed);
     detail::marking.store(1, std::memory_order_relaxed);
     g_phase.store(phase::marking, std::memory_order_relaxed);
     new (storage_) marker(g_cage.marked);
     marker_ = reinterpret_cast<marker*>(storage_);
+    pacing_cycle_begins();
+    pacing_progress(0, cpu_ns());
     mark_stopped_threads(*marker_);
     for_each_dead([](uintptr_t o, void* m) { static_cast<marker*>(m)->mark_only(o); }, marker_);
   }
 
   void finish() noexcept {
+    pacing_progress(marker_->scanned_bytes(), cpu_ns());
     marker_->~marker();
     retire_cells(true);
     if (g_options.verify) verify_marks();
@@ -202,36 +218,43 @@ class one_cycle {
     const uint64_t live = g_counters.live.load(std::memory_order_relaxed);
     const uint64_t during = live > live_before_ ? live - live_before_ : 0;
     const uint64_t marked = marked_bytes() + during;
+    record_.heap_at_end = live;
+    record_.heap_live = marked_bytes();
+    record_.goal = heap_goal();
+    record_.stacks = scanned_stack_bytes();
     g_stats.marked.store(marked, std::memory_order_relaxed);
+    pacing_cycle_ends(marked);
     g_counters.live.store(marked, std::memory_order_relaxed);
-    set_trigger(marked);
     g_due.store(false, std::memory_order_relaxed);
     end_pause(g_options.stop_the_world ? 0 : 1, 0);
     if (auto ended = base::current_alloc_port().cycle_ended) ended();
   }
 
+  cycle_record record_{};
   int64_t pause_began_ = 0;
   uint64_t live_before_ = 0;
   marker* marker_ = nullptr;
   alignas(marker) std::byte storage_[sizeof(marker)];
 };
 
-void sweep_all() noexcept {
+cycle_cost sweep_all() noexcept {
   const int64_t cpu = cpu_ns();
   finish_sweep();
   g_phase.store(phase::off, std::memory_order_relaxed);
+  const cycle_cost cost = pacing_swept(cpu_ns());
   if (auto ended = base::current_alloc_port().sweep_ended) ended();
   g_stats.cpu.fetch_add(static_cast<uint64_t>(cpu_ns() - cpu), std::memory_order_relaxed);
+  return cost;
 }
 
-void wake_waiters(uint64_t cycle) noexcept {
+void wake_waiters(uint64_t cycle, bool swept) noexcept {
   waiter* due = nullptr;
   {
     std::lock_guard hold(g_lock);
-    g_ended = cycle;
+    if (swept) g_ended = cycle;
     for (waiter** link = &g_waiters; *link != nullptr;) {
       waiter* w = *link;
-      if (w->cycle > cycle) {
+      if (w->cycle > cycle || (w->sweep && !swept)) {
         link = &w->next;
         continue;
       }
@@ -254,25 +277,33 @@ void collector_loop(sched::thread* th) noexcept {
       while (th->park_word.load(std::memory_order_acquire) == 0) {
         const int64_t left = forced_cycle_ns - (base::true_now_ns() - last_ns);
         if (left <= 0) break;
-        const uint64_t goal = g_counters.trigger.load(std::memory_order_relaxed);
-        base::futex_wait(th->park_word, 0, std::min(left, scavenge(goal)));
+        const int64_t nap = std::min({left, scavenge(heap_goal()), pacing_nap()});
+        if (base::futex_wait(th->park_word, 0, nap)) continue;
+        if (pacing_poll()) {
+          g_due.store(true, std::memory_order_relaxed);
+          break;
+        }
       }
     }
     th->park_word.store(0, std::memory_order_relaxed);
     uint64_t cycle;
+    bool forced;
     {
       std::lock_guard hold(g_lock);
       const bool asked = g_wanted > g_started;
       const bool overdue = base::true_now_ns() - last_ns >= forced_cycle_ns;
       if (!asked && !overdue && !g_due.load(std::memory_order_relaxed) && !g_options.always)
         continue;
-      if (asked || overdue) g_stats.forced.fetch_add(1, std::memory_order_relaxed);
+      forced = asked || overdue;
+      if (forced) g_stats.forced.fetch_add(1, std::memory_order_relaxed);
       cycle = ++g_started;
     }
-    one_cycle().run();
-    sweep_all();
+    one_cycle it(cycle, forced);
+    it.run();
+    wake_waiters(cycle, false);
+    it.record(sweep_all().assist_ns);
     start_reapers();
-    wake_waiters(cycle);
+    wake_waiters(cycle, true);
     last_ns = base::true_now_ns();
   }
 }
@@ -295,9 +326,11 @@ void before_fork() noexcept {
   lock_specials();
   lock_sweep();
   lock_page_heap();
+  lock_pacing();
 }
 
 void after_fork() noexcept {
+  unlock_pacing();
   unlock_page_heap();
   unlock_sweep();
   unlock_specials();
@@ -317,9 +350,8 @@ void in_child() noexcept {
 phase current_phase() noexcept { return g_phase.load(std::memory_order_acquire); }
 
 void start_collector() noexcept {
-  g_percent.store(g_options.percent, std::memory_order_relaxed);
-  g_limit.store(g_options.memory_limit, std::memory_order_relaxed);
-  set_trigger(0);
+  begin_records();
+  start_pacing(g_options.percent, g_options.memory_limit);
   install_scan_port();
   ::pthread_atfork(before_fork, after_fork, in_child);
   g_collector = new sched::thread;
@@ -342,20 +374,42 @@ void request_cycle() noexcept {
   if (!collector_is_gone()) wake_collector();
 }
 
-void collect_now() noexcept {
-  if (!g_heap_exists.load(std::memory_order_acquire) || collector_is_gone()) return;
+namespace {
+
+// Until marking has ended, if it is on; or a whole cycle that begins now.
+void wait_for_cycle(bool whole) noexcept {
   // Fake time stands still meanwhile.
   const bool in_world = sched::in_directed_world();
   sched::enter();
   if (in_world) sched::g_outside_work.fetch_add(1);
   g_lock.lock();
-  waiter w{sched::current_task(), g_started + 1, g_waiters};
+  // Marking ends with the world stopped, so in this critical section it is on or off.
+  if (!whole && detail::marking.load(std::memory_order_relaxed) == 0) {
+    g_lock.unlock();
+    if (in_world) sched::g_outside_work.fetch_sub(1);
+    sched::leave();
+    return;
+  }
+  waiter w{sched::current_task(), whole ? g_started + 1 : g_started, whole, g_waiters};
   g_waiters = &w;
-  g_wanted = w.cycle;
-  wake_collector();
+  if (whole) {
+    g_wanted = w.cycle;
+    wake_collector();
+  }
   sched::park_unlock(sched::wait_reason::gc_cycle, nullptr, g_lock);
   if (in_world) sched::g_outside_work.fetch_sub(1);
   sched::leave();
+}
+
+}  // namespace
+
+void collect_now() noexcept {
+  if (g_heap_exists.load(std::memory_order_acquire) && !collector_is_gone()) wait_for_cycle(true);
+}
+
+void wait_if_over_limit() noexcept {
+  if (detail::marking.load(std::memory_order_relaxed) == 0 || !over_hard_limit()) return;
+  if (!collector_is_gone() && sched::self() != g_collector) wait_for_cycle(false);
 }
 
 void set_mark_end_hook(void (*hook)() noexcept) noexcept {
@@ -375,15 +429,12 @@ int set_percent(int percent) {
     throw std::invalid_argument("gc::set_percent: " + std::to_string(percent) +
                                 "; it must be 1 to 1000000, or negative for no cycles by growth");
   make_heap_exist();
-  const int before = g_percent.exchange(percent);
-  set_trigger(g_stats.marked.load(std::memory_order_relaxed));
-  return before;
+  return set_pacing_percent(percent);
 }
 
 int64_t set_memory_limit(int64_t bytes) {
   make_heap_exist();
-  if (bytes < 0) return g_limit.load();
-  return g_limit.exchange(bytes);
+  return bytes < 0 ? pacing_limit() : set_pacing_limit(bytes);
 }
 
 void free_os_memory() {
@@ -408,6 +459,7 @@ heap_stats stats() noexcept {
   s.freed_objects = g_counters.freed_objects.load(std::memory_order_relaxed);
   s.live_bytes = g_counters.live.load(std::memory_order_relaxed);
   s.trigger_bytes = g_counters.trigger.load(std::memory_order_relaxed);
+  s.goal_bytes = heap_goal();
   s.marked_bytes = g_stats.marked.load(std::memory_order_relaxed);
   const page_statistics pages = page_counters();
   s.heap_in_use_bytes = pages.in_use_bytes;

@@ -20,6 +20,11 @@ void request_cycle() noexcept;
 // collect() for who may not throw; does nothing in a forked child.
 void collect_now() noexcept;
 
+// Before an allocation that takes memory, outside of critical sections: if the heap has outgrown
+// its goal by a tenth, the calling task waits until marking has ended. Helping is not always
+// possible: of a long list one object is known at a time.
+void wait_if_over_limit() noexcept;
+
 // For fork(): the child has no collector and will never have one.
 bool collector_is_gone() noexcept;
 

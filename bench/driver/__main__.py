@@ -12,8 +12,9 @@ import report
 import rows
 import tools
 
-GROUPS = {"sched": rows.SCHED, "net": rows.NET, "freeze": rows.FREEZE, "obs": rows.OBS}
-RUN = {"sched": measure.sched, "net": measure.net, "freeze": measure.freeze,
+GROUPS = {"sched": rows.SCHED, "gc": rows.GC, "net": rows.NET, "freeze": rows.FREEZE,
+          "obs": rows.OBS}
+RUN = {"sched": measure.sched, "gc": measure.sched, "net": measure.net, "freeze": measure.freeze,
        "obs": measure.obs}
 
 
@@ -79,8 +80,10 @@ def prepare(options, groups):
         bin=bin_directory, pairs=options.pairs or (3 if options.quick else 5),
         quick=options.quick, go=has_go, raw="raw" in options.peers,
         measure_ms=1000 if options.quick else 2000)
-    if "sched" in groups:
-        setup.peers = peers.prepare(options.peers, bin_directory, build=not options.bin)
+    # Only what takes part in a row that is to run.
+    used = {side for group in ("sched", "gc") if group in groups
+            for row in GROUPS[group] for side in row.sides}
+    setup.peers = peers.prepare(options.peers & used, bin_directory, build=not options.bin)
     if "net" in groups or "obs" in groups:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) >= 2:

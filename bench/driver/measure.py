@@ -70,12 +70,15 @@ def sched(row, setup, progress):
     n = row.quick_n if setup.quick and row.quick_n else row.n
 
     programs = {"weft": "weft_bench", "go": "gobench",
-                **{name: peers.PEERS[name].program for name in setup.peers}}
+                **{name: peers.PEERS[name].program for name in setup.peers}, "self": "weft_bench"}
 
     def one_run(side):
         program = os.path.join(setup.bin, programs[side])
         count = row.peer_n if row.peer_n and side in setup.peers else n
-        figures = run([program, row.row, f"--workers={row.workers}", f"--n={count}",
+        workers = row.workers
+        if side == "self":
+            count, workers = row.self_n or n, row.self_workers or workers
+        figures = run([program, row.row, f"--workers={workers}", f"--n={count}",
                        f"--stack={row.stack}"], row.timeout)
         if row.figure not in figures:
             raise RunFailed(f"printed no {row.figure}")

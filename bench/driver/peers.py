@@ -1,4 +1,4 @@
-"""The peers beside Go in the scheduler rows: what each needs, how it is built, how it is started.
+"""The peers beside Go in the rows of the scheduler and the collected heap: what each needs, how it is built, how it is started.
 
 All are optional. What is not installed is left out with a word about it; what is installed and does
 not build stays in the table, so that its rows say so.
@@ -28,15 +28,15 @@ def _source(name):
     return os.path.join(tools.ROOT, "bench", "peers", name)
 
 
-def _has_boost():
-    # CMake makes the target only if it finds the library; the project is configured by now.
-    listing = subprocess.run(["cmake", "--build", tools.BUILD, "--target", "help"],
-                             capture_output=True, text=True, check=False)
-    return "bench_boost:" in listing.stdout
+def _cmake_peer(title, target):
+    """A peer in C++: CMake makes its target only if it finds the library."""
+    def installed():  # the project is configured by now
+        listing = subprocess.run(["cmake", "--build", tools.BUILD, "--target", "help"],
+                                 capture_output=True, text=True, check=False)
+        return f"{target}:" in listing.stdout
 
-
-def _build_boost(_out):
-    return attempt(["cmake", "--build", tools.BUILD, "--target", "bench_boost"])
+    return Peer(title, target, installed,
+                lambda _out: attempt(["cmake", "--build", tools.BUILD, "--target", target]))
 
 
 def _debian_tool(name):
@@ -82,10 +82,13 @@ def _build_crystal(out):
 
 
 PEERS = {
-    "boost": Peer("Boost.Fiber", "bench_boost", _has_boost, _build_boost),
+    "boost": _cmake_peer("Boost.Fiber", "bench_boost"),
     "tokio": Peer("tokio", "bench_tokio", _has_tokio, _build_tokio),
     "crystal": Peer("Crystal", "bench_crystal", lambda: shutil.which("crystal") is not None,
                     _build_crystal),
+    "boehm": _cmake_peer("Boehm's collector", "bench_boehm"),
+    "malloc": _cmake_peer("malloc", "bench_malloc"),
+    "mimalloc": _cmake_peer("mimalloc", "bench_mimalloc"),
 }
 
 # What --peers chooses from; raw and nginx are sides of the net rows.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Bar:
-    peer: str  # "go", "raw", "nginx", or "limit" for an absolute value
+    peer: str  # "go", "raw", "nginx", …, "self", or "limit" for an absolute value
     factor: float
 
     def __str__(self):
@@ -36,7 +36,10 @@ def limit(value):
 
 @dataclass(frozen=True)
 class SchedRow:
-    """One process per run: `weft_bench ROW`, `gobench ROW`, and so on for each peer."""
+    """One process per run: `weft_bench ROW`, `gobench ROW`, and so on for each peer.
+
+    The side `self` is weft again, with `self_n` or `self_workers` in place of n or workers.
+    """
 
     label: str
     row: str
@@ -52,6 +55,8 @@ class SchedRow:
     memory: int = 0  # bytes that must be available; with less the row is left out
     is_time: bool = True  # counts for --require, which is about speed
     timeout: int = 60
+    self_n: int = 0
+    self_workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,59 @@ def _sched():
     yield SchedRow("wake p50 w2", "wake", 2, "wake_p50_us", "µs", 10_000, (go(1.0),))
 
 
+def _gc():
+    """The bars B1 to B14 of the collected heap; the label names the bar."""
+    def boehm(factor):
+        return Bar("boehm", factor)
+
+    def mine(factor):
+        return Bar("self", factor)
+
+    every = ("weft", "go", "boehm", "malloc", "mimalloc")
+
+    def row(label, name, n, figure, unit, *bars, workers=1, quick=4, **more):
+        more.setdefault("sides", ("weft", "go"))
+        more.setdefault("timeout", 180)
+        return SchedRow(label, name, workers, figure, unit, n, bars, n // quick if quick else 0,
+                        **more)
+
+    cpu = ("cpu_ns_per_op", "ns")
+    yield row("B1 trees 16", "gc_trees", 16, *cpu, boehm(0.70), go(0.60), quick=0, sides=every)
+    yield row("B1 trees 18", "gc_trees", 18, *cpu, boehm(0.70), go(0.60), quick=0, sides=every)
+    yield row("GCBench", "gc_gcbench", 18, *cpu, quick=0, sides=every)
+    yield row("B2 alloc 16", "gc_alloc16", 20_000_000, *cpu, boehm(0.8), sides=every)
+    yield row("B2 alloc 64", "gc_alloc64", 20_000_000, *cpu, boehm(0.8), sides=every)
+    yield row("alloc 64 no-scan", "gc_noscan64", 20_000_000, *cpu, sides=every)
+    yield row("B3 make 16", "gc_make16", 8_000_000, *cpu, limit(5))
+    yield row("B4 ref store", "gc_store", 100_000_000, "store_over_plain_ns", "ns", limit(0.3),
+              sides=("weft",))
+    yield row("B5 1 GB, 100k p50", "gc_live", 1_000, "stw_p50_us", "µs", limit(30), workers=2,
+              quick=0, memory=6 << 30)
+    yield row("B5 1 GB, 100k p99", "gc_live", 1_000, "stw_p99_us", "µs", limit(250), workers=2,
+              quick=0, memory=6 << 30)
+    yield row("B6 stop, 100k : 100", "gc_parked", 100_000, "stw_p50_us", "µs", mine(1.5),
+              workers=2, quick=0, sides=("weft", "go", "self"), self_n=100)
+    yield row("B7 scan 100k", "gc_parked", 100_000, "cycle_cpu_ms", "ms", limit(150), workers=2,
+              quick=0)
+    yield row("stall, 100k", "gc_parked", 100_000, "stall_max_us", "µs", workers=2, quick=0)
+    yield row("B8 switch", "gc_switch", 5_000_000, "added_ns", "ns", limit(1), sides=("weft",))
+    yield row("B9 LRU p99.99", "gc_lru", 1_000_000, "p9999_us", "µs", go(0.5), quick=0, workers=2,
+              sides=every)
+    yield row("B9 LRU max", "gc_lru", 1_000_000, "max_us", "µs", go(1.0), quick=0, workers=2,
+              sides=every)
+    yield row("B10 LRU gc share", "gc_lru", 1_000_000, "gc_cpu", "", go(1.0), quick=0, workers=2,
+              is_time=False)
+    # 200 000 messages and the map.
+    yield row("B12 LRU peak", "gc_lru", 1_000_000, "peak_mb", "MiB", limit(round(2.3 * 206)),
+              quick=0, workers=2, is_time=False)
+    yield row("B11 two : one", "gc_two", 40_000_000, "ms_total", "ms", mine(0.6), workers=2,
+              sides=("weft", "go", "self"), self_workers=1)
+    yield row("B13 shrink", "gc_shrink", 1_000, "rss_over_goal", "", limit(1.2), quick=10,
+              is_time=False)
+    yield row("B14 reclaim", "gc_reclaim", 1_000_000, "left_percent", "%", limit(0.1), quick=0,
+              is_time=False)
+
+
 def _net():
     cpu, us = "server_cpu_us", "µs"
     yield NetRow("echo 64", "echo_server", ("--connections=64",), cpu, us,
@@ -181,6 +239,7 @@ def _obs():
 
 
 SCHED = tuple(_sched())
+GC = tuple(_gc())
 NET = tuple(_net())
 OBS = tuple(_obs())
 FREEZE = (FreezeRow("freeze p99 added", 2, "added_p99_ms", "ms", (limit(15),)),)

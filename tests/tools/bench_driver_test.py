@@ -150,6 +150,8 @@ class SourcesTest(unittest.TestCase):
         "bench/weft_bench.cc": r'\{"(\w+)",\s*([\d\']+),',
         "bench/weft_bench_obs.cc": r'\{"(\w+)",\s*([\d\']+),',
         "bench/peers/go/main.go": r'"(\w+)":\s*\{([\d_]+),',
+        "bench/peers/go/gc.go": r'"(gc_\w+)":\s*\{([\d_]+),',
+        "bench/peers/heap/main.cc": r'\{"(\w+)",\s*([\d\']+),',
         "bench/peers/boost_fiber/main.cc": r'\{"(\w+)",\s*([\d\']+),',
         "bench/peers/tokio/src/main.rs": r'"(\w+)" => Config \{ n: n\(([\d_]+)\)',
         "bench/peers/crystal/main.cr": r'when "(\w+)"\s+then \{([\d_]+),',
@@ -168,14 +170,18 @@ class SourcesTest(unittest.TestCase):
             for row, n in table.items():
                 if n:  # 0: a server, which counts nothing
                     self.assertEqual(n, weft.get(row), f"{row} in {path}")
-            self.assertGreaterEqual(len(table), 3 if path.endswith("_obs.cc") else 12, path)
+            least = 3 if path.endswith("_obs.cc") else 6 if "/heap/" in path else 12
+            self.assertGreaterEqual(len(table), least, path)
 
     def test_the_driver_runs_what_exists(self):
-        weft, go = self.table("bench/weft_bench.cc"), self.table("bench/peers/go/main.go")
-        for row in rows.SCHED:
+        weft = self.table("bench/weft_bench.cc")
+        go = self.table("bench/peers/go/main.go") | self.table("bench/peers/go/gc.go")
+        for row in rows.SCHED + rows.GC:
             self.assertIn(row.row, weft)
-            self.assertIn(row.row, go)
-            self.assertLessEqual(set(row.sides), {"weft", "go"} | set(peers.PEERS))
+            if "go" in row.sides:
+                self.assertIn(row.row, go)
+            self.assertLessEqual(set(row.sides), {"weft", "go", "self"} | set(peers.PEERS))
+            self.assertEqual("self" in row.sides, bool(row.self_n or row.self_workers))
             for bar in row.bars:
                 self.assertIn(bar.peer, {"limit", *row.sides})
         obs = self.table("bench/weft_bench_obs.cc")

@@ -19,6 +19,7 @@
 #include <weft/gc/ref.h>
 #include <weft/gc/root.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -80,6 +81,13 @@ int64_t set_memory_limit(int64_t bytes);
 // Collects, and gives all free memory back to the system.
 void free_os_memory();
 
+// Called when collecting has taken at least half of the CPU time for a whole window, and again after
+// every further window of that kind: the heap is too close to its limit for the program to make
+// progress. `share`: of the last cycle. Null: a line on standard error. Runs on the collector's thread,
+// which must not wait for a collection. Returns the hook before; the window is a minute at first.
+using thrash_hook = void (*)(double share);
+thrash_hook set_thrash_hook(thrash_hook hook, std::chrono::nanoseconds window);
+
 // p's object is alive at least until here, although the compiler may see no use of it.
 template <class T>
 inline void keep(const T* p) noexcept {
@@ -96,6 +104,7 @@ struct heap_stats {
   uint64_t freed_objects;
   uint64_t live_bytes;         // marked by the last cycle, and allocated since
   uint64_t marked_bytes;       // by the last cycle
+  uint64_t goal_bytes;         // where the heap should have been collected; UINT64_MAX: nowhere
   uint64_t trigger_bytes;      // the next cycle begins when live_bytes reaches this
   uint64_t heap_in_use_bytes;  // pages with objects
   uint64_t heap_free_bytes;    // pages without, not given back
