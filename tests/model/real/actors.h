@@ -6,7 +6,16 @@
 namespace weft::model {
 
 struct actor {
-  enum class state : uint8_t { unused, ready, parked, spinning, waiting, timers, done };
+  enum class state : uint8_t {
+    unused,
+    ready,
+    parked,
+    spinning,  // until what it looked at changes
+    yielding,  // the same, or until nobody else can go on
+    waiting,
+    timers,
+    done
+  };
   const char* name = "";
   state st = state::unused;
   sched::context ctx;
@@ -40,6 +49,8 @@ void leave_for_commit(sched::wait_reason reason, bool (*commit)(sched::task*, vo
 void start_task(std::function<void()> body);  // by an actor
 // The current actor lets others go first.
 void give_way() noexcept;
+// In a loop that looks at something until it changes: others first, for as long as they can.
+void give_way_while_unchanged() noexcept;
 void ignore(const void* from, size_t size) noexcept;
 // The current actor's thread record takes part: its operations are steps from now on.
 void watch_own_thread() noexcept;

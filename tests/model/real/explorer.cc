@@ -153,7 +153,8 @@ bool enabled(const actor& a) noexcept {
       return true;
     case actor::state::parked:
       return sched::status_of(a.task->state.peek()) == sched::task_status::runnable;
-    case actor::state::spinning: {
+    case actor::state::spinning:
+    case actor::state::yielding: {
       uint64_t now = 0;
       std::memcpy(&now, a.address, a.size);
       return now != a.value;
@@ -195,6 +196,10 @@ void reschedule(bool yields) noexcept {
     if (&a != me && enabled(a)) options[n++] = &a;
   }
   if (mine && n == 0) options[n++] = me;
+  if (n == 0) {
+    for (int i = 0; i < x.count; ++i)
+      if (x.actors[i].st == actor::state::yielding) options[n++] = &x.actors[i];
+  }
   if (n == 0) {
     end_execution();
     return;
@@ -472,6 +477,20 @@ void leave_for_commit(sched::wait_reason reason, bool (*commit)(sched::task*, vo
   note("parks");
   go_to(&c);
   me->st = actor::state::ready;
+}
+
+void give_way_while_unchanged() noexcept {
+  actor* me = x.current;
+  if (me == nullptr) return;
+  if (me->looks == 0) {
+    give_way();
+    return;
+  }
+  if (++x.steps > max_steps) violation("too many steps: a livelock");
+  me->st = actor::state::yielding;
+  reschedule(true);
+  me->st = actor::state::ready;
+  me->looks = 0;
 }
 
 void give_way() noexcept {

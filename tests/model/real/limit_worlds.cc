@@ -78,6 +78,28 @@ WEFT_MODEL_WORLD(Context, ChildMeetsCancellation) {
   w.task("canceller", [=] { parent->second(); });
 }
 
+// A context ends once, with one reason, whichever comes first.
+WEFT_MODEL_WORLD(Context, DeadlineMeetsCancellation) {
+  auto* c = new cancellable(with_timeout(background(), 1us));
+  auto* seen = new error_code;
+  auto is_reason = [](const error_code& e) {
+    return e == errc::canceled || e == errc::context_deadline_exceeded;
+  };
+  w.task("waiter", [=] {
+    c->first.done().recv();
+    *seen = c->first.err();
+    expect(is_reason(*seen), "done without a reason");
+  });
+  w.task("canceller", [=] {
+    c->second();
+    expect(is_reason(c->first.err()), "cancelled, and has no reason");
+    bool open = true;
+    static_cast<void>(c->first.done().try_recv(open));
+    expect(!open, "cancelled, and its channel is open");
+  });
+  w.at_end([=] { expect(c->first.err() == *seen, "the reason has changed"); });
+}
+
 WEFT_MODEL_WORLD(Join, DeadlineMeetsTheEnd) {
   auto* s = new detail::join_state;
   auto* value = new int(0);

@@ -94,7 +94,7 @@ void start_task(void (*start)(void*), void* arg, uintptr_t) noexcept {
 }
 
 thread* yield_now(thread* th) noexcept {
-  model::give_way();
+  model::give_way_while_unchanged();
   return th;
 }
 void yield_to_next() noexcept { model::give_way(); }
@@ -143,11 +143,16 @@ processor* take_idle_processor() noexcept {
 }
 
 void finish_switch(thread*) noexcept { std::abort(); }
-thread* yield_preempted(thread* th) noexcept { return yield_now(th); }
+thread* yield_preempted(thread* th) noexcept {
+  model::give_way();
+  return th;
+}
 void refuse_in_forked_child() noexcept {}
 // No collector is at work in the model.
 std::atomic<uint32_t> g_gate{0};
 void stop_here(thread*) noexcept {}
+void send_gathered(thread*) noexcept { std::abort(); }
+void for_each_thread(void (*)(thread*, void*), void*) noexcept { std::abort(); }
 void begin_rest(thread*) noexcept {}
 void end_rest(thread*) noexcept {}
 
