@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "scheduler/park.h"
+#include "scheduler/world_stop.h"
 #include "tests/model/real/actors.h"
 
 namespace weft::model {
@@ -314,6 +315,7 @@ void execute(void (*build)(world&)) {
   ignore(&base::g_coarse_ns, sizeof base::g_coarse_ns);
   ignore(&base::detail::g_event_mask, sizeof base::detail::g_event_mask);
   ignore(&detail::g_directed_world, sizeof detail::g_directed_world);
+  ignore(&sched::g_gate, sizeof sched::g_gate);  // no collector is at work in the model
   base::g_fake_ns = start_ns;
   // Their first use makes objects that stay; not in memory that each execution uses anew.
   [[maybe_unused]] static const bool made = (with_cancel(background()).first.done(), true);
@@ -426,13 +428,17 @@ std::string label(const void* address) {
   return text;
 }
 
+static bool is_ignored(const void* address) noexcept {
+  return std::any_of(x.ignored.begin(), x.ignored.end(), [&](const range& r) {
+    return std::greater_equal<const void*>()(address, r.from) &&
+           std::less<const void*>()(address, static_cast<const char*>(r.from) + r.size);
+  });
+}
+
 void point(op what, const void* address) noexcept {
   actor* me = x.current;
   if (me == nullptr) return;
-  for (const range& r : x.ignored)
-    if (std::greater_equal<const void*>()(address, r.from) &&
-        std::less<const void*>()(address, static_cast<const char*>(r.from) + r.size))
-      return;
+  if (is_ignored(address)) return;
   if (++x.steps > max_steps) violation("too many steps: a livelock");
   const bool looks = what == op::load || what == op::cas;
   if (what == op::load && me->address == address && me->looks >= looks_before_spinning) {
@@ -458,7 +464,7 @@ void point(op what, const void* address) noexcept {
 
 void observed(const void* address, uint64_t value, unsigned size) noexcept {
   actor* me = x.current;
-  if (me == nullptr) return;
+  if (me == nullptr || is_ignored(address)) return;
   me->looks = me->address == address && me->value == value ? me->looks + 1 : 1;
   me->address = address;
   me->value = value;
