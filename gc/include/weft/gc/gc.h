@@ -81,10 +81,11 @@ int64_t set_memory_limit(int64_t bytes);
 // Collects, and gives all free memory back to the system.
 void free_os_memory();
 
-// Called when collecting has taken at least half of the CPU time for a whole window, and again after
-// every further window of that kind: the heap is too close to its limit for the program to make
-// progress. `share`: of the last cycle. Null: a line on standard error. Runs on the collector's thread,
-// which must not wait for a collection. Returns the hook before; the window is a minute at first.
+// Called when collecting has taken at least half of the CPU time for a whole window, and again
+// after every further window of that kind: the heap is too close to its limit for the program to
+// make progress. `share`: of the last cycle. Null: a line on standard error. Runs on the
+// collector's thread, which must not wait for a collection. Returns the hook before; the window is
+// a minute at first.
 using thrash_hook = void (*)(double share);
 thrash_hook set_thrash_hook(thrash_hook hook, std::chrono::nanoseconds window);
 
