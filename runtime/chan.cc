@@ -13,6 +13,7 @@
 #include <weft/chan.h>
 #include <weft/context.h>
 #include <weft/detail/chan_core.h>
+#include <weft/gc/detail/heap.h>
 
 #include <cstring>
 #include <limits>
@@ -27,7 +28,7 @@ using sched::wait_reason;
 
 namespace {
 
-const element_ops no_elements{0, 1, true, nullptr, nullptr};
+const element_ops no_elements{0, 1, true, false, nullptr, nullptr};
 
 bool commit_unlock(sched::task*, void* core) {
   static_cast<chan_core*>(core)->unlock();
@@ -46,6 +47,12 @@ chan_ref chan_core::make(const element_ops& ops, size_t capacity) {
   size_t head = (sizeof(chan_core) + align - 1) / align * align;
   constexpr size_t most = std::numeric_limits<std::ptrdiff_t>::max();
   if (capacity > (most - head) / ops.size) throw panic_error("makechan: size out of range");
+  if (ops.traced) {
+    auto* buffer = capacity != 0
+                       ? static_cast<std::byte*>(gc::detail::allocate_traced(capacity * ops.size))
+                       : nullptr;
+    return chan_ref(new chan_core(ops, capacity, buffer));
+  }
   auto* memory =
       static_cast<std::byte*>(::operator new (head + capacity * ops.size, std::align_val_t{align}));
   return chan_ref(new (memory) chan_core(ops, capacity, memory + head));
@@ -64,6 +71,11 @@ void chan_core::drop_ref() noexcept {
   if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (source_ != nullptr) source_->abandoned();
   discard_locked();
+  if (ops_.traced) {
+    gc::detail::free_traced(buffer_);
+    delete this;
+    return;
+  }
   size_t align = ops_.align > alignof(chan_core) ? ops_.align : alignof(chan_core);
   this->~chan_core();
   ::operator delete (static_cast<void*>(this), std::align_val_t{align});
@@ -73,11 +85,23 @@ bool chan_core::discard_locked() noexcept {
   size_t n = count_.load(std::memory_order_relaxed);
   if (n == 0) return false;
   for (; n > 0; --n) {
-    ops_.destroy(at(head_));
+    empty(at(head_));
     head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
   }
   count_.store(0, std::memory_order_relaxed);
   return true;
+}
+
+void chan_core::empty(void* slot) noexcept {
+  ops_.destroy(slot);
+  if (!ops_.traced) return;
+  // A slot without a value keeps nothing alive. Concurrent marking is told what it referred to.
+  auto* words = static_cast<std::atomic<void*>*>(slot);
+  for (size_t i = 0; i < ops_.size / sizeof(void*); ++i) {
+    void* old = words[i].load(std::memory_order_relaxed);
+    words[i].store(nullptr, std::memory_order_release);
+    gc::detail::overwritten(old);
+  }
 }
 
 void chan_core::move(void* to, void* from) noexcept {
@@ -120,7 +144,7 @@ chan_core::outcome chan_core::recv_locked(void* to, waiter** to_wake) {
   size_t count = count_.load(std::memory_order_relaxed);
   if (count > 0) {
     move(to, at(head_));
-    ops_.destroy(at(head_));
+    empty(at(head_));
     size_t freed = head_;
     head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
     if (waiter* s = pop_sender()) {

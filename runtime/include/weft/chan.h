@@ -9,8 +9,12 @@
 // default-constructed handle is the nil channel: sending and receiving block forever, select
 // ignores it. Waiting senders and receivers are served in FIFO order. A task that waits is parked
 // ("chan receive", "chan send"); a thread that is no task blocks. All operations are thread-safe.
+//
+// Objects of the collected heap travel as weft::gc::ref<T>: the collector sees the buffers of such
+// channels, but not raw pointers in those of others (gc/detail/slot.h, gc::buffered_refs).
 #include <weft/detail/chan_core.h>
 #include <weft/error.h>
+#include <weft/gc/detail/slot.h>
 
 #include <chrono>
 #include <cstddef>
@@ -24,7 +28,10 @@ namespace weft {
 namespace detail {
 template <class T>
 inline constexpr element_ops element_ops_for = {
-    sizeof(T), alignof(T), std::is_trivially_copyable_v<T>,
+    sizeof(T),
+    alignof(T),
+    std::is_trivially_copyable_v<T>,
+    gc::buffered_refs<T>,
     [](void* to, void* from) noexcept { ::new (to) T(std::move(*static_cast<T*>(from))); },
     [](void* p) noexcept { static_cast<T*>(p)->~T(); }};
 }  // namespace detail
@@ -42,6 +49,8 @@ class chan {
       "Send a std::unique_ptr<T> instead");
   static_assert(!std::is_reference_v<T> && !std::is_const_v<T>,
                 "weft::chan<T>: T must be an object");
+  static_assert(!gc::buffered_refs<T> || alignof(T) <= 16,
+                "weft::chan<T>: a T with references must not be over-aligned");
 
  public:
   // The nil channel.

@@ -15,6 +15,7 @@ struct element_ops {
   size_t size;
   size_t align;
   bool trivial;
+  bool traced;                                  // buffered values are seen by the collector
   void (*move)(void* to, void* from) noexcept;  // constructs *to; *from stays to be destroyed
   void (*destroy)(void* p) noexcept;
 };
@@ -105,6 +106,7 @@ class chan_core {
                            sched::wait_reason reason) noexcept;
   void* at(size_t i) noexcept { return buffer_ + i * ops_.size; }
   void move(void* to, void* from) noexcept;
+  void empty(void* slot) noexcept;  // ends the life of the value there
   waiter* pop_receiver() noexcept;
   waiter* pop_sender() noexcept;
   static waiter* pop_claimed(waiter_list& list) noexcept;
