@@ -31,6 +31,7 @@
 #include "base/futex.h"
 #include "gc/barrier.h"
 #include "gc/cycle_record.h"
+#include "gc/ephemerons.h"
 #include "gc/heap.h"
 #include "gc/mark.h"
 #include "gc/pacing.h"
@@ -43,6 +44,7 @@
 #include "gc/stress.h"
 #include "gc/sweep.h"
 #include "gc/verify.h"
+#include "gc/weak.h"
 #include "scheduler/deadlock.h"
 #include "scheduler/directed.h"
 #include "scheduler/fork.h"
@@ -76,7 +78,6 @@ waiter* g_waiters = nullptr;
 std::atomic<bool> g_due{false};
 std::atomic<phase> g_phase{phase::off};
 sched::thread* g_collector = nullptr;
-std::atomic<void (*)() noexcept> g_mark_end_hook{nullptr};
 
 // Written by the collector, read by anyone.
 struct {
@@ -122,7 +123,7 @@ void mark_rest(marker& m) noexcept {
 void drain(marker& m) noexcept {
   do {
     while (!m.drain(mark_batch, false)) pacing_progress(m.scanned_bytes(), cpu_ns());
-  } while (take_greys() || shared_work());
+  } while (take_greys() || shared_work() || mark_ephemerons(m));
 }
 
 class one_cycle {
@@ -210,7 +211,7 @@ class one_cycle {
     marker_->~marker();
     retire_cells(true);
     if (g_options.verify) verify_marks();
-    if (auto hook = g_mark_end_hook.load(std::memory_order_acquire)) hook();
+    drop_dead_ephemerons();
     detail::marking.store(0, std::memory_order_relaxed);
     g_phase.store(phase::sweeping, std::memory_order_relaxed);
     begin_sweep();
@@ -322,6 +323,10 @@ void before_fork() noexcept {
   sched::thread* th = sched::self();
   g_crit_before_fork = th->crit.load(std::memory_order_relaxed);
   th->crit.store(1, std::memory_order_relaxed);
+  lock_ephemerons();
+  lock_weak_cells();
+  lock_cleanups();
+  lock_roots();
   lock_heap();
   lock_specials();
   lock_sweep();
@@ -335,6 +340,10 @@ void after_fork() noexcept {
   unlock_sweep();
   unlock_specials();
   unlock_heap();
+  unlock_roots();
+  unlock_cleanups();
+  unlock_weak_cells();
+  unlock_ephemerons();
   sched::self()->crit.store(g_crit_before_fork, std::memory_order_release);
 }
 
@@ -410,10 +419,6 @@ void collect_now() noexcept {
 void wait_if_over_limit() noexcept {
   if (detail::marking.load(std::memory_order_relaxed) == 0 || !over_hard_limit()) return;
   if (!collector_is_gone() && sched::self() != g_collector) wait_for_cycle(false);
-}
-
-void set_mark_end_hook(void (*hook)() noexcept) noexcept {
-  g_mark_end_hook.store(hook, std::memory_order_release);
 }
 
 bool is_marked(const void* object) noexcept {

@@ -28,9 +28,7 @@ void wait_if_over_limit() noexcept;
 // For fork(): the child has no collector and will never have one.
 bool collector_is_gone() noexcept;
 
-// After the last mark, before the first sweep of a cycle; world stopped. For the type layer: weak
-// cells. `is_marked` of what lies in them is final.
-void set_mark_end_hook(void (*hook)() noexcept) noexcept;
+// In the cycle under way.
 bool is_marked(const void* object) noexcept;
 
 }  // namespace weft::gc

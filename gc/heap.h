@@ -87,6 +87,7 @@ struct mutator {
   base::spinlock grey_lock;
   mark_block* grey = nullptr;
   void** free_roots = nullptr;  // roots.cc
+  uint32_t free_root_count = 0;
   // Distance to the next profiled allocation.
   int64_t until_sample = 0;
   int64_t sample_rate = 0;

@@ -145,6 +145,9 @@ void start_reapers() noexcept {
   }
 }
 
+void lock_cleanups() noexcept { g_lock.lock(); }
+void unlock_cleanups() noexcept { g_lock.unlock(); }
+
 reaper_stats reapers() noexcept {
   return {g_destroyed.load(std::memory_order_relaxed), g_cleaned.load(std::memory_order_relaxed),
           backlog(), g_active.load(std::memory_order_relaxed), armed_objects()};

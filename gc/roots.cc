@@ -1,6 +1,6 @@
 // Slots of roots lie in slabs that are scanned word by word. Free ones are linked through
 // themselves, thread by thread; a link points into a slab and so is no reference. A thread that
-// destroys more roots than it makes collects free slots; they stay with its record.
+// destroys more roots than it makes, as the one that sweeps does, passes free slots on.
 #include "gc/roots.h"
 
 #include <weft/gc/detail/heap.h>
@@ -31,15 +31,61 @@ std::atomic<size_t> g_global_count{0};
 
 using slot = std::atomic<void*>;
 
+// Slots that go from thread to thread at once; a thread keeps up to twice as many.
+constexpr uint32_t share = 1024;
+slot* g_free = nullptr;  // guarded by g_lock
+
+slot* next_of(slot* s) noexcept { return static_cast<slot*>(s->load(std::memory_order_relaxed)); }
+
+// The n-th slot of a list, or its last.
+slot* walk(slot* s, uint32_t& n) noexcept {
+  uint32_t at = 1;
+  for (slot* next = next_of(s); at < n && next != nullptr; next = next_of(s)) {
+    s = next;
+    ++at;
+  }
+  n = at;
+  return s;
+}
+
+void take_share(mutator& m) noexcept {
+  std::lock_guard hold(g_lock);
+  if (g_free == nullptr) return;
+  uint32_t n = share;
+  slot* first = g_free;
+  slot* last = walk(first, n);
+  g_free = next_of(last);
+  last->store(nullptr, std::memory_order_relaxed);
+  m.free_roots = reinterpret_cast<void**>(first);
+  m.free_root_count = n;
+}
+
+void give_share(mutator& m) noexcept {
+  uint32_t n = share;
+  auto* first = reinterpret_cast<slot*>(m.free_roots);
+  slot* last = walk(first, n);
+  m.free_roots = reinterpret_cast<void**>(next_of(last));
+  m.free_root_count -= n;
+  std::lock_guard hold(g_lock);
+  last->store(g_free, std::memory_order_relaxed);
+  g_free = first;
+}
+
 slot* pop(mutator& m) noexcept {
+  if (m.free_roots == nullptr) [[unlikely]]
+    take_share(m);
   auto* s = reinterpret_cast<slot*>(m.free_roots);
-  if (s != nullptr) m.free_roots = static_cast<void**>(s->load(std::memory_order_relaxed));
+  if (s == nullptr) return nullptr;
+  m.free_roots = reinterpret_cast<void**>(next_of(s));
+  --m.free_root_count;
   return s;
 }
 
 void push(mutator& m, slot* s) noexcept {
   s->store(m.free_roots, std::memory_order_relaxed);
   m.free_roots = reinterpret_cast<void**>(s);
+  if (++m.free_root_count == 2 * share) [[unlikely]]
+    give_share(m);
 }
 
 bool add_slab(mutator& m) noexcept {
@@ -81,6 +127,9 @@ void for_each_root(void (*f)(uintptr_t, void*), void* arg) noexcept {
 void mark_roots(marker& m) noexcept {
   for_each_root([](uintptr_t word, void* to) { static_cast<marker*>(to)->mark(word); }, &m);
 }
+
+void lock_roots() noexcept { g_lock.lock(); }
+void unlock_roots() noexcept { g_lock.unlock(); }
 
 namespace detail {
 

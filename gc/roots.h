@@ -11,4 +11,8 @@ void mark_roots(marker& m) noexcept;
 // Calls f for every word that may refer to an object.
 void for_each_root(void (*f)(uintptr_t word, void* arg), void* arg) noexcept;
 
+// For fork().
+void lock_roots() noexcept;
+void unlock_roots() noexcept;
+
 }  // namespace weft::gc

@@ -65,6 +65,9 @@ void expire_weak_cells(const void* object) noexcept {
     expire(nullptr, payload);
 }
 
+void lock_weak_cells() noexcept { g_lock.lock(); }
+void unlock_weak_cells() noexcept { g_lock.unlock(); }
+
 namespace detail {
 
 weak_cell* weak_cell_of(void* p) {

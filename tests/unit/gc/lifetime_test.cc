@@ -2,10 +2,14 @@
 #include <weft/chan.h>
 #include <weft/gc/lifetime.h>
 #include <weft/gc/weak.h>
+#include <weft/gc/weak_map.h>
 
+#include <array>
 #include <atomic>
 #include <stdexcept>
+#include <thread>
 
+#include "gc/roots.h"
 #include "tests/conformance/world.h"
 #include "tests/unit/gc/heap_world.h"
 
@@ -309,6 +313,132 @@ TEST(Weak, LockingAgainstTheCollector) {
     stop = true;
     collector.join();
     gc::keep(all);
+  });
+}
+
+TEST(WeakMap, KeepsValuesAsLongAsTheirKeys) {
+  run([] {
+    gc::weak_map<node, node> map;
+    auto* keys = gc::make_array<gc::ref<node>>(100);
+    std::vector<hidden> values;
+    elsewhere([&] {
+      for (int i = 0; i < 100; ++i) {
+        keys[i] = gc::make<node>();
+        node* v = gc::make<node>();
+        v->value = i;
+        v->next = keys[i];  // its own key, which does not keep the two alive
+        values.emplace_back(v);
+        map.set(keys[i], v);
+      }
+    });
+    EXPECT_EQ(survivors(values), 100u);
+    EXPECT_EQ(map.size(), 100u);
+    elsewhere([&] {
+      for (int i = 0; i < 100; ++i) EXPECT_EQ(map.get(keys[i])->value, i);
+      for (int i = 50; i < 100; ++i) keys[i] = nullptr;
+    });
+    EXPECT_LE(survivors(values), 51u);  // a stale word may hold one
+    EXPECT_LE(map.size(), 51u);
+    EXPECT_EQ(map.get(keys[49])->value, 49);
+    elsewhere([&] {
+      for (int i = 0; i < 50; ++i) EXPECT_TRUE(map.erase(keys[i]));
+      EXPECT_FALSE(map.erase(keys[0]));
+    });
+    EXPECT_LE(survivors(values), 1u);
+    gc::keep(keys);
+  });
+}
+
+TEST(WeakMap, FollowsChainsOfKeysInValues) {
+  run([] {
+    gc::weak_map<node, node> map;
+    constexpr int length = 200;
+    std::vector<hidden> all;
+    node* first = gc::make<node>();
+    elsewhere([&] {
+      node* key = first;
+      for (int i = 0; i < length; ++i) {
+        node* value = gc::make<node>();
+        value->next = gc::make<node>();  // the next key
+        all.emplace_back(value);
+        map.set(key, value);
+        key = value->next;
+      }
+    });
+    EXPECT_EQ(survivors(all), static_cast<size_t>(length));
+    gc::keep(first);
+  });
+}
+
+TEST(WeakMap, EndsWithTheMap) {
+  run([] {
+    std::vector<hidden> values;
+    node* key = gc::make<node>();
+    elsewhere([&] {
+      gc::weak_map<node, node> map;
+      node* v = gc::make<node>();
+      values.emplace_back(v);
+      map.set(key, v);
+    });
+    EXPECT_EQ(survivors(values), 0u);
+    gc::weak_map<node, node> map;
+    EXPECT_EQ(map.get(key), nullptr);
+    node local;
+    EXPECT_THROW(map.set(&local, key), std::invalid_argument);
+    EXPECT_THROW(map.set(key, &local), std::invalid_argument);
+    map.set(key, nullptr);
+    EXPECT_EQ(map.size(), 0u);
+  });
+}
+
+TEST(WeakMap, UnderTheCollector) {
+  run([] {
+    gc::weak_map<node, node> map;
+    const uint64_t last_cycle = gc::stats().cycles + 40;
+    auto collector = spawn([&] {
+      while (gc::stats().cycles < last_cycle) gc::collect();
+    });
+    std::vector<join_handle<void>> workers;
+    for (int k = 0; k < 2; ++k) {
+      workers.push_back(spawn([&] {
+        std::array<gc::ref<node>, 32> keys;
+        for (uint32_t i = 0; gc::stats().cycles < last_cycle; ++i) {
+          gc::ref<node>& key = keys[i * 7 % keys.size()];
+          if (i % 5 == 0 || key == nullptr) {
+            key = gc::make<node>();
+            node* v = gc::make<node>();
+            v->value = 77;
+            v->next = key;
+            map.set(key, v);
+          }
+          node* v = map.get(key);
+          ASSERT_NE(v, nullptr);
+          ASSERT_EQ(v->value, 77);
+          ASSERT_EQ(v->next, key);
+          if (i % 64 == 0) this_task::yield();
+        }
+      }));
+    }
+    for (auto& w : workers) w.join();
+    collector.join();
+  });
+}
+
+size_t root_words() {
+  size_t n = 0;
+  gc::for_each_root([](uintptr_t, void* arg) { ++*static_cast<size_t*>(arg); }, &n);
+  return n;
+}
+
+TEST(Roots, DestroyedByAnotherThreadAreUsedAgain) {
+  run([] {
+    node* n = gc::make<node>();
+    const size_t before = root_words();
+    for (int round = 0; round < 20; ++round) {
+      std::vector<gc::root<node>> roots(5000, gc::root<node>(n));
+      std::thread([mine = std::move(roots)]() mutable { mine.clear(); }).join();
+    }
+    EXPECT_LE(root_words() - before, 20'000u);
   });
 }
 
