@@ -43,9 +43,7 @@ void mark_task(marker& m, task& t) noexcept {
   mark_body(m, t);
 }
 
-void mark_thread(marker& m, sched::thread& th) noexcept {
-  sched::thread_roots roots;
-  if (!sched::roots_of(th, roots)) return;
+void mark_thread_roots(marker& m, sched::thread& th, const sched::thread_roots& roots) noexcept {
   for (int i = 0; i < roots.count; ++i) m.mark_range(roots.ranges[i].lo, roots.ranges[i].hi);
   if (roots.t != nullptr) {
     mark_body(m, *roots.t);
@@ -53,6 +51,11 @@ void mark_thread(marker& m, sched::thread& th) noexcept {
   } else {
     th.scan_epoch = epoch();
   }
+}
+
+void mark_thread(marker& m, sched::thread& th) noexcept {
+  sched::thread_roots roots;
+  if (sched::roots_of(th, roots)) mark_thread_roots(m, th, roots);
 }
 
 bool scanned(const sched::thread& th, const task* t) noexcept {
@@ -84,7 +87,13 @@ void mark_if_resting(sched::thread* th, void* arg) noexcept {
   const task* t = th->current.load(std::memory_order_acquire);
   if (t == nullptr || !th->rests.load(std::memory_order_acquire)) return;
   if (!scan.all && scanned(*th, t)) return;
-  mark_thread(*scan.m, *th);
+  // The rest may end at any moment: then the thread scans the same itself before it goes on, and
+  // what is read here is stale at worst. But the roots must be those of one rest.
+  sched::thread_roots roots;
+  if (!sched::roots_of(*th, roots) || !th->rests.load(std::memory_order_acquire) ||
+      th->current.load(std::memory_order_acquire) != t || (roots.t != nullptr && roots.t != t))
+    return;
+  mark_thread_roots(*scan.m, *th, roots);
 }
 
 void before_run(task& t) noexcept {
