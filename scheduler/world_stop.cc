@@ -262,11 +262,19 @@ void pass_gate(thread* th, task* t) noexcept {
 }
 
 void end_rest(thread* th) noexcept {
+  // A critical section, or the signal could stop the thread in the middle of the scan, with part of
+  // what it has found in its own hands.
+  const int was = th->crit.load(std::memory_order_relaxed);
+  th->crit.store(1, std::memory_order_relaxed);
   for (;;) {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     th->rests.store(false, std::memory_order_seq_cst);
     const uint32_t gate = g_gate.load(std::memory_order_seq_cst);  // [W1]
     if ((gate & gate_stop) == 0) {
       if ((gate & gate_scan) != 0) g_port.before_return(*th);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      th->crit.store(was, std::memory_order_release);
+      if (was == 0) stop_if_pending(th);
       return;
     }
     // Back to rest, with what was spilled at its beginning: somebody may be reading that.
