@@ -18,6 +18,7 @@ namespace {
 
 std::atomic<fatal_hook> g_fatal_hook{nullptr};
 std::atomic<crash_hook> g_crash_hook{nullptr};
+std::atomic<last_hook> g_last_hook{nullptr};
 std::atomic<pid_t> g_reporter{0};  // the thread whose report is printed
 
 }  // namespace
@@ -45,6 +46,8 @@ void set_fatal_hook(fatal_hook hook) noexcept { g_fatal_hook.store(hook); }
 
 crash_hook set_crash_hook(crash_hook hook) noexcept { return g_crash_hook.exchange(hook); }
 
+void set_last_hook(last_hook hook) noexcept { g_last_hook.store(hook); }
+
 void begin_report() noexcept {
   for (;;) {
     const report_turn turn = try_begin_report();
@@ -65,6 +68,7 @@ report_turn try_begin_report() noexcept {
 void give_report_turn_back() noexcept { g_reporter.store(0); }
 
 void end_report() noexcept {
+  if (last_hook hook = g_last_hook.exchange(nullptr)) hook();
   if (traceback_level() == traceback::crash) {
     // With the default action back, nobody else would be asked what belongs into the core.
     if (crash_hook hook = g_crash_hook.load()) hook();

@@ -33,6 +33,11 @@ void set_fatal_hook(fatal_hook hook) noexcept;
 using crash_hook = void (*)() noexcept;
 crash_hook set_crash_hook(crash_hook hook) noexcept;
 
+// Called by end_report() first, to save what would be lost. It must come back in reasonable time.
+// Set once at start-up.
+using last_hook = void (*)() noexcept;
+void set_last_hook(last_hook hook) noexcept;
+
 // One line on stderr, "weft: " in front. For facts that are said once, such as the choice of
 // poller.
 [[gnu::format(printf, 1, 2)]] void log_line(const char* format, ...) noexcept;

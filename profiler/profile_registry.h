@@ -40,6 +40,10 @@ class profile_source : public pprof::profile {
   // True: ?seconds=N gives what happened in N seconds.
   virtual bool supports_delta() const noexcept { return true; }
 
+  // For profiles that record a part of what happens: how much, in the unit of the profile's own
+  // setting (bytes, nanoseconds, one in N); 1 is everything. Does nothing where there is no choice.
+  virtual void set_rate(int64_t) const {}
+
   // What happened while `pause` ran: it returns after the interval, or false when nobody wants the
   // result any more, which gives nullopt. As it stands the difference of two collect()s.
   virtual std::optional<profile_data> collect_over(const std::function<bool()>& pause,

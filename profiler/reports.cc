@@ -8,13 +8,10 @@
 #include <signal.h>
 #include <unistd.h>
 #include <weft/deadlock.h>
-#include <weft/pprof.h>
 
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -24,6 +21,7 @@
 #include "profiler/capture.h"
 #include "profiler/deadlock_report.h"
 #include "profiler/goroutine_profile.h"
+#include "profiler/profile_files.h"
 #include "profiler/task_dump.h"
 #include "profiler/unwind.h"
 #include "scheduler/fork.h"
@@ -120,7 +118,10 @@ void serve_quit(void* exit_too) {
     to_fd(STDERR_FILENO)("SIGQUIT: quit\n\n");
     write_task_dump(to_fd(STDERR_FILENO));
     to_fd(STDERR_FILENO)("\n");
-    if (exits) ::_exit(2);
+    if (exits) {
+      write_profile_files();
+      ::_exit(2);
+    }
     base::give_report_turn_back();
   }
 }
@@ -161,21 +162,6 @@ void install_reports() {
   for (const char* detector : {"longrun", "chandead", "lockorder", "lockpark"}) {
     if (!base::debug_switch(detector).empty()) unwind_refresh();
   }
-}
-
-void profile_from_environment() {
-  std::string_view file = base::option_value(base::option::WEFT_CPUPROFILE);
-  if (file.empty()) return;
-  // Lives until the exit handler has run.
-  static auto* const out = new std::ofstream(std::string(file), std::ios::binary);
-  if (!*out)
-    base::fatalf("WEFT_CPUPROFILE=%.*s: %s", static_cast<int>(file.size()), file.data(),
-                 std::strerror(errno));
-  pprof::start_cpu_profile(*out);
-  std::atexit([] {
-    // A forked child that exits has no collector to stop, and the file is its parent's.
-    if (!sched::in_forked_child()) pprof::stop_cpu_profile();
-  });
 }
 
 }  // namespace weft::prof

@@ -7,8 +7,4 @@ namespace weft::prof {
 // default) or go on (dump). Once, at start-up.
 void install_reports();
 
-// Collects the CPU profile that WEFT_CPUPROFILE=FILE asks for and writes it when the process exits.
-// Once, at start-up; a file that cannot be written ends the process with a message.
-void profile_from_environment();
-
 }  // namespace weft::prof

