@@ -55,6 +55,12 @@ std::string form_value(request& r, std::string_view name) {
   return std::string(form ? (*form)->get(name) : r.query_value(name));
 }
 
+// As Go says it to a client that closed only its sending side.
+void client_gone(response_writer& w) {
+  w.close_connection();
+  fail(w, 500, "context canceled");
+}
+
 // A parameter as Go's strconv.Atoi reads it; nullopt when absent or not a decimal integer.
 std::optional<int64_t> integer(std::string_view s) {
   if (!s.empty() && s[0] == '+') s.remove_prefix(1);
@@ -128,7 +134,7 @@ class heavy_turn {
         return false;
       }
       if (!wait_for_client(r, turn_poll_ns)) {
-        w.close_connection();
+        client_gone(w);
         return false;
       }
     }
@@ -175,7 +181,7 @@ void serve_cpu_profile(response_writer& w, request& r) {
   prof::cpu_result result = consumer.stop();
   heavy_turn turn;
   if (!wanted) {
-    w.close_connection();
+    client_gone(w);
   } else if (turn.take(w, r)) {
     send_profile(w, "profile",
                  prof::cpu_profile(std::move(result.samples), result.hz,
@@ -245,7 +251,7 @@ void serve_delta(response_writer& w, request& r, const prof::profile_source& p,
   if (delta) {
     send_profile(w, name + "-delta", *delta);
   } else if (w.status() == 200) {  // nothing was answered: the client has gone
-    w.close_connection();
+    client_gone(w);
   }
 }
 

@@ -16,7 +16,6 @@
 
 #include <sched.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -29,6 +28,7 @@
 #include "runtime/label_node.h"
 #include "scheduler/park.h"
 #include "scheduler/signals.h"
+#include "scheduler/stack.h"
 #include "scheduler/thread_signal.h"
 
 namespace weft::prof {
@@ -56,6 +56,7 @@ struct raw_capture {
   bool locked_to_thread;
   int64_t since_ns;
   const void* labels;  // retained
+  task_stack stack;
   char name[max_name];
   size_t depth;
   bool truncated;
@@ -80,6 +81,18 @@ void copy_identity(raw_capture& out, const task& t, uint32_t word) noexcept {
   }
 }
 
+// While the task's stack cannot change hands. `sp` may lie elsewhere.
+void copy_stack(raw_capture& out, const task& t, uintptr_t sp) noexcept {
+  out.stack = {};
+  if (t.stk == nullptr) return;
+  const stack_range range = task_stack_range(t);
+  out.stack.lo = range.lo;
+  out.stack.hi = range.hi;
+  out.stack.sp = sp > range.lo && sp <= range.hi ? sp : 0;
+  out.stack.reserved = sched::stack_reserve(t.stk->cls);
+  out.stack.class_name = sched::stack_class_name(t.stk->cls);
+}
+
 void unwind_into(raw_capture& out, const regs& from, stack_range range, size_t depth) noexcept {
   unwind_result r = unwind(from, range, {out.pcs, depth});
   out.depth = r.depth;
@@ -91,6 +104,7 @@ bool capture_claimed(task& t, size_t depth, raw_capture& out) noexcept {
   if (!sched::claim(t, word)) return false;
   copy_identity(out, t, word);
   out.leaf_is_exact = false;
+  out.stack = {};
   if (t.stk == nullptr) {
     // Not started: the only frame is the one it will begin with.
     out.pcs[0] = t.body != nullptr ? reinterpret_cast<uintptr_t>(t.body->invoke) : 0;
@@ -99,6 +113,7 @@ bool capture_claimed(task& t, size_t depth, raw_capture& out) noexcept {
     out.leaf_is_exact = true;
   } else {
     sched::saved_registers r = sched::registers_of(t.ctx);
+    copy_stack(out, t, r.rsp);
     unwind_into(out, {r.rip, r.rsp, r.rbp, r.rbx}, task_stack_range(t), depth);
   }
   sched::unclaim(t);
@@ -133,6 +148,7 @@ bool answer(void* ucontext) noexcept {
     if (t != nullptr) {
       copy_identity(r->result, *t, t->state.load(std::memory_order_relaxed));
       r->result.leaf_is_exact = true;
+      copy_stack(r->result, *t, from.rsp);
       unwind_into(r->result, from, range_for(*th, t, from.rsp), r->depth);
     }
     r->state.store(3, std::memory_order_release);
@@ -199,6 +215,7 @@ void fill_snapshot(task_snapshot& s, const raw_capture& raw, int64_t now) {
   s.leaf_is_exact = raw.leaf_is_exact;
   s.truncated = raw.truncated;
   s.created_by = raw.created_by;
+  s.stack = raw.stack;
   s.labels.clear();
   if (raw.labels != nullptr) {
     const auto* node = static_cast<const weft::detail::label_node*>(raw.labels);
@@ -238,6 +255,7 @@ task_snapshot capture_self(size_t depth) {
   if (t != nullptr) {
     auto raw = std::make_unique<raw_capture>();
     copy_identity(*raw, *t, t->state.load(std::memory_order_relaxed));
+    copy_stack(*raw, *t, reinterpret_cast<uintptr_t>(&here));
     std::vector<uintptr_t> pcs = std::move(s.pcs);
     bool truncated = s.truncated;
     raw->depth = 0;
@@ -250,20 +268,6 @@ task_snapshot capture_self(size_t depth) {
     s.wait_ns = 0;
   }
   return s;
-}
-
-own_stack capture_own_stack(std::span<uintptr_t> pcs) {
-  unwind_refresh();
-  thread* th = sched::self_or_null();
-  task* t = th != nullptr ? th->current.load(std::memory_order_relaxed) : nullptr;
-  char here;
-  stack_range range = th != nullptr ? range_for(*th, t, reinterpret_cast<uintptr_t>(&here))
-                                    : unknown_thread_range();
-  unwind_result r = unwind_here(range, pcs);
-  // The first frame is this function's.
-  if (r.depth == 0) return {0, false};
-  std::copy(pcs.begin() + 1, pcs.begin() + static_cast<std::ptrdiff_t>(r.depth), pcs.begin());
-  return {r.depth - 1, r.end == unwind_end::truncated};
 }
 
 namespace {
@@ -285,6 +289,7 @@ bool capture_one(task& t, size_t depth, bool system_tasks, raw_capture& raw) {
     ::sched_yield();
   }
   // It exists, so it counts, if only without a stack.
+  raw.stack = {};
   copy_identity(raw, t, t.state.load(std::memory_order_acquire));
   raw.depth = 0;
   raw.truncated = false;

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <span>
 
 #include "profiler/task_snapshot.h"
 #include "scheduler/task.h"
@@ -30,14 +29,6 @@ bool capture_task(sched::task& t, uint64_t id, task_snapshot& out);
 
 // The calling task's or thread's own stack, from its caller on.
 task_snapshot capture_self(size_t depth = 512);
-
-// The calling task's or thread's own stack in the caller's array: all return addresses, the first
-// one into the function that calls this. Normal threads and tasks only; not inside an allocator.
-struct own_stack {
-  size_t depth;
-  bool truncated;
-};
-[[gnu::noinline]] own_stack capture_own_stack(std::span<uintptr_t> pcs);
 
 // Installs the handler of the signal that asks a running thread for its stack. Called once at
 // start-up; capture_tasks() calls it too.

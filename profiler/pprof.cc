@@ -15,6 +15,8 @@
 #include "profiler/heap_profile.h"
 #include "profiler/pprof_encoder.h"
 #include "profiler/profile_registry.h"
+#include "profiler/stack_profile.h"
+#include "profiler/task_create_profile.h"
 #include "profiler/thread_profile.h"
 #include "profiler/user_profile.h"
 
@@ -23,8 +25,9 @@ namespace {
 
 // Every built-in profile. A new one is its own file and a line here.
 std::vector<prof::profile_source*> built_in() {
-  return {&prof::goroutine_profile(), &prof::thread_profile(), &prof::heap_profile_source(),
-          &prof::allocs_profile_source()};
+  return {&prof::goroutine_profile(),   &prof::thread_profile(),
+          &prof::heap_profile_source(), &prof::allocs_profile_source(),
+          &prof::task_create_profile(), &prof::stack_profile()};
 }
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
@@ -52,6 +55,10 @@ int cpu_profile_rate() noexcept { return g_rate.load(std::memory_order_relaxed);
 void set_mem_profile_rate(int64_t bytes) noexcept { base::set_mem_profile_rate(bytes); }
 
 int64_t mem_profile_rate() noexcept { return base::mem_profile_rate(); }
+
+void set_task_create_profile_rate(int64_t n) { prof::set_task_create_rate(n); }
+
+int64_t task_create_profile_rate() noexcept { return prof::task_create_rate(); }
 
 size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(prof::into_stream(out)); }
 

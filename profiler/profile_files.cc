@@ -15,7 +15,6 @@
 #include "profiler/profile_files.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 #include <weft/pprof.h>
@@ -25,8 +24,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <mutex>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -35,8 +32,8 @@
 #include "base/futex.h"
 #include "base/options.h"
 #include "profiler/pprof_encoder.h"
-#include "scheduler/deadlock.h"
 #include "scheduler/fork.h"
+#include "scheduler/service_thread.h"
 
 namespace weft::prof {
 namespace {
@@ -111,15 +108,12 @@ void open_files() {
 void write_while_dying() noexcept {
   if (wanted().files.empty() || sched::in_forked_child()) return;
   static std::atomic<uint32_t> done{0};
-  pthread_t id;
-  auto write = [](void*) -> void* {
-    sched::service_thread not_an_actor;
+  auto write = [](void*) {
     write_profile_files();
     done.store(1, std::memory_order_release);
     base::futex_wake(done, 1);
-    return nullptr;
   };
-  if (::pthread_create(&id, nullptr, write, nullptr) != 0) return;
+  if (sched::start_service_thread("weft-profiles", write) != 0) return;
   const int64_t end = base::true_now_ns() + patience_when_dying_ns;
   while (done.load(std::memory_order_acquire) == 0) {
     const int64_t left = end - base::true_now_ns();
@@ -186,9 +180,7 @@ bool write_to(const std::string& path, const std::string& bytes) {
   }
 }
 
-void serve_signals() {
-  ::pthread_setname_np(::pthread_self(), "weft-profiles");
-  sched::service_thread not_an_actor;
+void serve_signals(void*) {
   std::unique_ptr<cpu_consumer> cpu;
   for (;;) {
     char what;
@@ -240,7 +232,8 @@ void install_signals() {
   if (::access(dir.c_str(), W_OK | X_OK) != 0)
     base::fatalf("WEFT_PROFILE_DIR=%s: %s", dir.c_str(), last_system_error().message().c_str());
   if (::pipe2(g_signal_pipe, O_CLOEXEC) != 0) refuse_signal("no file descriptors");
-  std::thread(serve_signals).detach();
+  if (sched::start_service_thread("weft-profiles", serve_signals) != 0)
+    refuse_signal("no more threads");
   for (int signo : {g_cpu_signal, g_all_signal}) {
     if (signo != 0) take_signal(signo);
   }

@@ -1,5 +1,6 @@
 #pragma once
 // What a goroutine profile or a dump knows about one task at the instant it was captured.
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -9,6 +10,14 @@
 namespace weft::prof {
 
 using label_list = std::vector<std::pair<std::string, std::string>>;  // sorted by key
+
+// Where a task's frames are; all zero while it has no stack.
+struct task_stack {
+  uintptr_t lo = 0, hi = 0;  // what frames may use
+  uintptr_t sp = 0;          // 0: not known
+  size_t reserved = 0;       // bytes of address space, guard included
+  const char* class_name = "";
+};
 
 struct task_snapshot {
   uint64_t id = 0;
@@ -24,6 +33,7 @@ struct task_snapshot {
   bool truncated = false;    // deeper frames were cut
   uintptr_t created_by = 0;  // return address of the go()/spawn() call; 0 for the main task
   label_list labels;
+  task_stack stack;
 };
 
 }  // namespace weft::prof

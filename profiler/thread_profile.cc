@@ -7,16 +7,15 @@
 // listed by their names, so that the profile's total is the number of threads of the process.
 //
 // The sink runs inside the runtime, maybe on a task in the middle of a channel operation, so notes
-// lie in memory of their own, under a lock that is held for a few instructions. The stack is walked
-// by libgcc's unwinder: unlike weft's own it needs no table of a tenth of a second's work, which a
-// program that is never profiled should not pay; beside making a thread its microseconds are
-// nothing.
+// lie in memory of their own, under a lock that is held for a few instructions. The unwinder's
+// tables are not built for this: that is a tenth of a second's work, which a program that is never
+// profiled should not pay. stack_here() then walks by libgcc, whose microseconds are nothing beside
+// making a thread.
 #include "profiler/thread_profile.h"
 
 #include <dirent.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <unwind.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +26,7 @@
 #include "base/events.h"
 #include "base/spinlock.h"
 #include "profiler/goroutine_profile.h"
+#include "profiler/stack_here.h"
 #include "profiler/text_format.h"
 #include "runtime/label_node.h"
 #include "scheduler/task.h"
@@ -75,18 +75,6 @@ note* take_note() noexcept {
   return made;
 }
 
-_Unwind_Reason_Code add_frame(_Unwind_Context* frame, void* to) {
-  auto* n = static_cast<note*>(to);
-  const uintptr_t pc = _Unwind_GetIP(frame);
-  if (pc == 0) return _URC_END_OF_STACK;
-  if (n->depth == max_frames) {
-    n->truncated = true;
-    return _URC_END_OF_STACK;
-  }
-  n->pcs[n->depth++] = pc;
-  return _URC_NO_REASON;
-}
-
 void fill(note& n, const sched::thread* record) noexcept {
   n.record = record;
   n.labels = nullptr;
@@ -104,7 +92,9 @@ void fill(note& n, const sched::thread* record) noexcept {
     const char* who = worker ? "scheduler" : here != nullptr ? here->role : "unknown thread";
     std::snprintf(n.root, sizeof n.root, "[%s]", who);
   }
-  _Unwind_Backtrace(add_frame, &n);
+  const captured_stack stack = stack_here(n.pcs);
+  n.depth = static_cast<uint16_t>(stack.depth);
+  n.truncated = stack.truncated;
 }
 
 void thread_created(const sched::thread* record) noexcept {

@@ -14,14 +14,13 @@
 #include <string>
 #include <unordered_map>
 
-#include "profiler/capture.h"
 #include "profiler/goroutine_profile.h"
+#include "profiler/stack_here.h"
 #include "profiler/text_format.h"
+#include "profiler/unwind.h"
 
 namespace weft::prof {
 namespace {
-
-constexpr size_t max_frames = 128;
 
 // What /debug/pprof/ answers itself, and what is or will be a profile of weft's own whether this
 // build has it or not: a program that takes such a name today must not break tomorrow.
@@ -47,8 +46,9 @@ class user_profile final : public profile_source {
   [[gnu::noinline]] void add(const void* value, int skip) override {
     entry made;
     made.labels = this_task::labels();
-    std::array<uintptr_t, max_frames> pcs;
-    own_stack here = capture_own_stack(pcs);
+    std::array<uintptr_t, probe_depth> pcs;
+    unwind_refresh();
+    const captured_stack here = stack_here(pcs);
     // The first frame is in here; the caller's is the next.
     size_t from = std::min(here.depth, size_t{1} + static_cast<size_t>(std::max(skip, 0)));
     made.pcs.assign(pcs.begin() + static_cast<std::ptrdiff_t>(from),

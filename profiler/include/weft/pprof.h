@@ -25,6 +25,12 @@ int cpu_profile_rate() noexcept;
 void set_mem_profile_rate(int64_t bytes) noexcept;
 int64_t mem_profile_rate() noexcept;
 
+// Records one in n task creations on average, with the stack that created it, in the profile
+// "taskcreate": 1 every one, 0 or less none, the default. What was recorded before keeps its
+// weight. Thread-safe; the first call in a process may take a tenth of a second.
+void set_task_create_profile_rate(int64_t n);
+int64_t task_create_profile_rate() noexcept;
+
 // Writes every task's stack as text: one block per task, "goroutine ID [STATUS, …]:" as Go's dumps,
 // the calling task first. No task is stopped for longer than microseconds. Returns the number of
 // tasks.
@@ -79,8 +85,8 @@ class profile {
   virtual void remove(const void* value) noexcept = 0;
 };
 
-// The profile of that name, or null. Built in: "goroutine" ("task" is the same one) and
-// "threadcreate".
+// The profile of that name, or null. Built in: "goroutine" ("task" is the same one),
+// "heap", "allocs", "threadcreate", "taskcreate" and "stack".
 profile* lookup(std::string_view name);
 // All profiles, sorted by name.
 std::vector<profile*> profiles();

@@ -40,6 +40,7 @@ class memory_transport final : public detail::transport {
   std::deque<std::string> input;
   bool pause_between = false;  // read_now() finds nothing before each piece but the first
   bool eof_at_end = false;
+  bool peer_gone = false;          // once all input was read
   std::function<void()> on_block;  // called when read() would wait
   std::size_t takes_now = 0;       // per write_now(); 0: there is no such way to send
   int fail_write_at = -1;          // this write (0 = first) and later ones fail
@@ -55,6 +56,7 @@ class memory_transport final : public detail::transport {
   int held = 0;
 
   void allow_next() { ready_ = true; }
+  bool peer_closed() const override { return peer_gone && input.empty(); }
 
   result<std::size_t> read_now(std::span<char> into) override {
     if (closed) return make_error_code(errc::closed);
