@@ -376,6 +376,7 @@ void* allocate(const type_info& t) {
 }
 
 void* allocate_array(const type_info& t, size_t n) {
+  ensure_described(t);
   const size_t header = header_bytes(t);
   size_t bytes = 0;
   // One byte more, so that the end of an array belongs to it.

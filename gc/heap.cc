@@ -30,6 +30,7 @@
 //            marking, mimalloc as a source of blocks (no way from an inner pointer to a block).
 #include "gc/heap.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 
@@ -107,15 +108,24 @@ mutator& mutator_of(sched::thread* th) noexcept {
   return *m;
 }
 
+void detail::set_mask(const type_info& t, const uint64_t* found) noexcept {
+  std::lock_guard hold(g_types_lock);
+  if (t.described.load(std::memory_order_relaxed)) return;
+  std::copy_n(found, t.mask_words, t.mask);
+  // [ord gc.masks] release: whoever sees `described`, or an object, sees the mask
+  t.described.store(true, std::memory_order_release);
+}
+
 uint32_t kind_of(const type_info& t) noexcept {
   if (uint32_t id = t.id.load(std::memory_order_acquire); id != 0) return id;
   make_heap_exist();
+  ensure_described(t);
   std::lock_guard hold(g_types_lock);
   const uint32_t n = g_kind_count.load(std::memory_order_relaxed);
   for (uint32_t i = first_type_kind; i < n; ++i) {
     const type_info& known = *g_kinds[i].type;
     // The same type from another shared object.
-    if (known.size == t.size && std::strcmp(known.mangled, t.mangled) == 0) {
+    if (known.size == t.size && std::strcmp(known.mangled(), t.mangled()) == 0) {
       t.id.store(i, std::memory_order_release);
       return i;
     }

@@ -106,8 +106,9 @@ struct traced_header {
 };
 
 const detail::type_info& traced_word() noexcept {
-  static const detail::type_info info{
-      "weft::gc traced memory", 8, 8, nullptr, 0, true, false, nullptr, nullptr, nullptr, 0};
+  struct traced_memory;
+  static constinit const detail::type_info info{
+      .type = &typeid(traced_memory*), .size = 8, .align = 8, .conservative = true};
   return info;
 }
 

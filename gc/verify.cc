@@ -23,7 +23,7 @@ const char* type_name(const hit& h) noexcept {
   const type_info* t = h.s->type;
   if (h.s->headered)
     t = reinterpret_cast<const array_header*>(h.object())->type.load(std::memory_order_relaxed);
-  return t != nullptr ? t->mangled : "(array under construction)";
+  return t != nullptr ? t->mangled() : "(array under construction)";
 }
 
 bool has_bit(const bit_word* bits, const hit& h) noexcept {

@@ -22,6 +22,7 @@ constexpr uint64_t canary = 0x5ca1ab1e0ddba11;
 constexpr int edges = 3;
 
 struct node {
+  WEFT_GC_FIELDS(edge)
   uint64_t mark = canary;
   uint64_t serial = 0;
   gc::ref<node> edge[edges] = {};

@@ -6,8 +6,10 @@
 #include <cstring>
 #include <thread>
 
+#include <weft/gc/fields.h>
 #include "gc/heap.h"
 #include "gc/sweep.h"
+
 #include "tests/unit/gc/heap_world.h"
 
 namespace weft::test {
@@ -15,6 +17,7 @@ namespace {
 
 template <size_t N, size_t Align = 8>
 struct alignas(Align) blob {
+  WEFT_GC_FIELDS()
   std::byte bytes[N];
 };
 
@@ -109,12 +112,14 @@ TEST(Allocation, ImpossibleSizesThrow) {
   });
 }
 
+struct refuses {
+  WEFT_GC_FIELDS(n)
+  refuses() { throw 5; }
+  gc::ref<node> n;
+};
+
 TEST(Allocation, ThrowingConstructorsLeaveNothing) {
   weft::run([] {
-    struct refuses {
-      refuses() { throw 5; }
-      gc::ref<node> n;
-    };
     for (int i = 0; i < 1000; ++i) EXPECT_THROW(gc::make<refuses>(), int);
     gc::collect();
   });

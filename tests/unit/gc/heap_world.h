@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gc/span.h"
+#include "tests/conformance/world.h"
 
 namespace weft::test {
 

@@ -16,6 +16,7 @@ namespace weft::gc {
 namespace {
 
 struct link {
+  WEFT_GC_FIELDS(next)
   ref<link> next;
   long payload[6] = {};
 };

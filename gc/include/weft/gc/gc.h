@@ -16,6 +16,7 @@
 // exceptions that are being thrown: there a root is needed. Code inside weft::blocking() must not
 // load references of its own; its arguments are found.
 #include <weft/gc/detail/heap.h>
+#include <weft/gc/fields.h>
 #include <weft/gc/ref.h>
 #include <weft/gc/root.h>
 

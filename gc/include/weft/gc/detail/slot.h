@@ -18,7 +18,6 @@ inline constexpr bool buffered_refs = requires {
 namespace weft::gc::detail {
 
 struct strong_slot {};
-struct weak_slot {};
 
 // The word there, which may belong to nobody yet.
 WEFT_NO_SANITIZE inline void* word_at(void* p) noexcept {
