@@ -147,7 +147,11 @@ void publish_up_to(uint64_t last) {
 void cycle_ended() noexcept { g_cycle.fetch_add(1, std::memory_order_acq_rel); }
 
 // The frees of this sweep and the allocations before the mark that it followed are complete.
-void sweep_ended() noexcept { publish_up_to(g_cycle.load(std::memory_order_acquire) + 1); }
+void sweep_ended() noexcept {
+  publish_up_to(g_cycle.load(std::memory_order_acquire) + 1);
+  // The place where programs that only use the collected heap get tables for their samples' stacks.
+  unwind_refresh();
+}
 
 constexpr base::alloc_port port{
     .allocated = allocated, .freed = freed, .cycle_ended = cycle_ended, .sweep_ended = sweep_ended};

@@ -9,17 +9,24 @@
 #include "profiler/profile_files.h"
 #include "profiler/reports.h"
 #include "profiler/thread_profile.h"
+#include "profiler/unwind.h"
 
 // Called by weft::malloc, which is in use before anything else is: for the first sample, in the
 // middle of an allocation, and once more when the environment may be read.
+static bool malloc_is_sampled = false;
+
 extern "C" void weft_wire_heap_profile(bool loading) noexcept {
   weft::prof::install_heap_profile();
-  if (loading) weft::prof::heap_profile_from_environment();
+  if (!loading) return;
+  malloc_is_sampled = true;
+  weft::prof::heap_profile_from_environment();
 }
 
 extern "C" void weft_wire_all() {
   weft::prof::install_heap_profile();
   weft::prof::heap_profile_from_environment();
+  // Some milliseconds, for samples that take a quarter of the time.
+  if (malloc_is_sampled) weft::prof::unwind_refresh();
   weft::prof::install_capture_signal();
   weft::prof::install_cpu_sampler();
   weft::prof::install_thread_profile();
