@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/clock.h"
 #include "net/poller.h"
 
 namespace weft::net {
@@ -55,6 +56,7 @@ class epoll_poller final : public io_poller {
     if (!out.empty()) timeout_ns = 0;
     epoll_event events[batch];
     const int n = wait(events, timeout_ns);
+    if (timeout_ns != 0) base::now_refresh();  // the tasks below are stamped with the coarse clock
     for (int i = 0; i < n; ++i) {
       if (events[i].data.u64 != wake_tag) {
         descriptor::deliver(events[i].data.u64, events[i].events, out);

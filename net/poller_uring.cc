@@ -21,6 +21,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/clock.h"
 #include "net/poller.h"
 
 namespace weft::net {
@@ -172,6 +173,7 @@ class uring_poller final : public io_poller {
       take_wake();
       take_pending(out);
     }
+    base::now_refresh();  // the tasks that reap() finds are stamped with the coarse clock
   }
 
   int take_completions(completion* into) noexcept {

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/spinlock.h"
+#include "runtime/contention.h"
 #include "runtime/lock_watch.h"
 #include "runtime/timed_wait.h"
 #include "scheduler/park.h"
@@ -19,14 +20,17 @@ namespace detail {
 // away after each. Between two cores that hammer one channel this is worth a factor of two and
 // more.
 void small_lock::lock_slow() noexcept {
+  const int64_t since = base::spin_waits::begin();
   constexpr int first_pauses = 32;
   constexpr int most_pauses = 512;
   for (int pauses = first_pauses;; pauses = pauses < most_pauses ? pauses * 2 : pauses) {
     for (int i = 0; i < pauses; ++i) base::cpu_relax();
     if (!held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire))
-      return;
+      break;
     if (pauses == most_pauses) ::sched_yield();
   }
+  if (since != 0) [[unlikely]]
+    g_primitive_lock_waits.end(since);
 }
 
 sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner,
@@ -41,10 +45,14 @@ sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner
   }
   waiter w;
   w.task = sched::current_task();
-  if (lifo)
+  w.since_ns = contention_since();
+  if (lifo) {
+    // The first waiter's time is that of the whole queue (charge_waiters).
+    if (waiters_.front() != nullptr && w.since_ns != 0) w.since_ns = waiters_.front()->since_ns;
     waiters_.push_front(&w);
-  else
+  } else {
     waiters_.push_back(&w);
+  }
   if (wait_until(w, limit, static_cast<wait_reason>(reason), owner, lock_)) return outcome::token;
   if (w.queued) waiters_.erase(&w);
   if (tokens_ > 0) {
@@ -62,22 +70,40 @@ sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner
   return outcome::late_token;
 }
 
-void sleep_queue::release(bool handoff) noexcept {
+void sleep_queue::release(bool handoff, uint64_t others) noexcept {
   sched::critical in_runtime;
   lock_.lock();
   waiter* w = pop_claimable(waiters_);
   if (w == nullptr) ++tokens_;
+  const int64_t delay = w != nullptr && w->since_ns != 0 ? charge_waiters(*w, others) : 0;
   lock_.unlock();
   if (w == nullptr) return;
   sched::ready(w->task);
+  if (delay != 0) [[unlikely]]
+    tell_contention(delay, 1);
   if (handoff) sched::yield_to_next();
 }
 
-}  // namespace detail
-
-namespace detail {
-std::atomic<const lock_watch*> g_lock_watch{nullptr};
+// What the lock's waiters have waited for the holder that unlocks now: `first`, which is off the
+// queue, and `others` behind it. As in Go, these count with the mean of the longest and the
+// shortest wait, and the clocks of both ends begin anew, so that the next holder is charged for its
+// own time.
+int64_t sleep_queue::charge_waiters(const waiter& first, uint64_t others) noexcept {
+  const int64_t now = base::now_ns();
+  const int64_t longest = now - first.since_ns;
+  if (others == 0 || waiters_.front() == nullptr) return longest;
+  waiter& head = *waiters_.front();
+  waiter& tail = *waiters_.back();
+  const int64_t shortest = tail.since_ns != 0 ? now - tail.since_ns : longest;
+  head.since_ns = tail.since_ns = now;
+  return longest + (longest + shortest) / 2 * static_cast<int64_t>(others);
 }
+
+std::atomic<const lock_watch*> g_lock_watch{nullptr};
+std::atomic<contention_sink> g_contention_sink{nullptr};
+constinit base::spin_waits g_primitive_lock_waits;
+
+}  // namespace detail
 
 namespace {
 constexpr int64_t starvation_threshold_ns = 1'000'000;
@@ -237,7 +263,8 @@ void mutex::unlock_slow(uint64_t old) {
     if (wake && !starving) want = (want - waiter_one) | woken_bit;
   } while (!state_.compare_exchange_weak(old, want, std::memory_order_acq_rel,
                                          std::memory_order_relaxed));
-  if (wake) queue_.release(starving);
+  // The one that wakes is still counted in starvation mode.
+  if (wake) queue_.release(starving, waiters_of(want) - (starving && waiters_of(want) != 0));
 }
 
 }  // namespace weft

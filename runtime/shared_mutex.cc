@@ -18,6 +18,7 @@
 #include <weft/shared_mutex.h>
 
 #include "base/check.h"
+#include "runtime/contention.h"
 #include "runtime/lock_watch.h"
 #include "runtime/timed_wait.h"
 #include "runtime/wake.h"
@@ -64,6 +65,7 @@ bool shared_mutex::wait_shared_within(const wait_limit& limit) noexcept {
   }
   detail::waiter w;
   w.task = sched::current_task();
+  w.since_ns = detail::contention_since();
   waiting_readers_.push_back(&w);
   if (detail::wait_until(w, limit, wait_reason::rwmutex_rlock, this, lock_)) return true;
   if (w.queued) waiting_readers_.erase(&w);
@@ -97,7 +99,12 @@ void shared_mutex::unlock_last_shared() {
       if (w != nullptr) set_writer(writer::holding);
     }
     lock_.unlock();
-    if (w != nullptr) sched::ready(w->task);
+    if (w != nullptr) {
+      detail::contention_charge charge;
+      charge.add(*w);
+      sched::ready(w->task);
+      charge.tell();
+    }
   }
   if (!held) base::fatal("sync: RUnlock of unlocked RWMutex");
 }
@@ -127,6 +134,7 @@ bool shared_mutex::wait_for_readers(const wait_limit& limit) noexcept {
   set_writer(writer::waiting);
   detail::waiter w;
   w.task = sched::current_task();
+  w.since_ns = detail::contention_since();
   waiting_writer_.push_back(&w);
   if (detail::wait_until(w, limit, wait_reason::rwmutex_lock, this, lock_)) return true;
   if (w.queued) waiting_writer_.erase(&w);
@@ -173,7 +181,10 @@ void shared_mutex::unlock() {
       admit_readers(woken);
     }
     lock_.unlock();
+    detail::contention_charge charge;
+    for (const detail::waiter* w = woken.front(); w != nullptr; w = w->next) charge.add(*w);
     detail::wake_all(woken);
+    charge.tell();
   }
   if (!held) base::fatal("sync: Unlock of unlocked RWMutex");
   writers_.unlock();

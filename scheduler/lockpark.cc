@@ -30,6 +30,7 @@
 #include "scheduler/ports.h"
 #include "scheduler/service_thread.h"
 #include "scheduler/task.h"
+#include "scheduler/wait_watch.h"
 
 namespace weft::sched {
 
@@ -126,6 +127,7 @@ void start_lockpark() noexcept {
   }
   start_detector_thread("weft-lockpark", serve);
   g_lockpark.store(true, std::memory_order_release);
+  watch_every_switch();
 }
 
 }  // namespace weft::sched

@@ -42,6 +42,7 @@
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/thread_signal.h"
+#include "scheduler/wait_watch.h"
 #include "scheduler/world_stop.h"
 
 namespace weft::sched {
@@ -72,12 +73,38 @@ bool fence_on(thread& th) noexcept {
   });
 }
 
+// A stay outside the runtime without a processor, for who watches waits. Both ends are rare enough
+// for a look at the clock.
+struct blocked_time {
+  int64_t from_ns = 0;
+  int64_t to_ns = 0;
+  int64_t cpu_ns = -1;  // -1: nobody watched when it began
+};
+
+void begin_blocked_time(thread& th, int64_t (*cpu_time)(const thread&)) noexcept {
+  if (!all_causes_wanted()) return;
+  base::now_refresh();
+  th.blocked_cpu_ns.store(cpu_time(th), std::memory_order_relaxed);
+}
+
+blocked_time end_blocked_time(thread& th, const task& me) noexcept {
+  const int64_t before = th.blocked_cpu_ns.exchange(-1, std::memory_order_relaxed);
+  if (before < 0 || !all_causes_wanted()) return {};
+  const int64_t from = me.since_ns.load(std::memory_order_relaxed);
+  return {from, base::now_refresh(), thread_cpu_ns() - before};
+}
+
+void tell(task& me, const blocked_time& b) noexcept {
+  if (b.cpu_ns >= 0) back_from_blocking(me, b.from_ns, b.to_ns, b.cpu_ns);
+}
+
 // The thread's task runs without a processor: get one, or queue the task and let the thread sleep.
 thread* reacquire(thread* th) noexcept {
   th->steal.store(keep, std::memory_order_relaxed);
   th->declared_blocking.store(false, std::memory_order_relaxed);
   if (th->rests.load(std::memory_order_relaxed)) end_rest(th);
   task* me = th->current.load(std::memory_order_relaxed);
+  const blocked_time blocked = end_blocked_time(*th, *me);
   g_sched.lock.lock();
   processor* p =
       g_sched.stop_requested.load(std::memory_order_relaxed) ? nullptr : take_idle_processor();
@@ -85,6 +112,7 @@ thread* reacquire(thread* th) noexcept {
   if (p != nullptr) {
     acquire(th, p);
     change_state(*me, task_status::blocking, task_status::running);
+    tell(*me, blocked);
     return th;
   }
   th->after.what = after_switch::op::requeue;
@@ -92,6 +120,7 @@ thread* reacquire(thread* th) noexcept {
   th->current.store(nullptr, std::memory_order_relaxed);
   th = switch_context(th, me->ctx, th->sched_ctx, false);
   finish_switch(th);
+  tell(*me, blocked);
   return th;
 }
 
@@ -158,6 +187,7 @@ void begin_blocking() noexcept {
     leave();
     return;
   }
+  begin_blocked_time(*th, [](const thread&) { return thread_cpu_ns(); });
   change_state(*th->current.load(std::memory_order_relaxed), task_status::running,
                task_status::blocking);
   th->declared_blocking.store(true, std::memory_order_relaxed);
@@ -189,6 +219,7 @@ bool retake(processor* p, uint32_t seen_tick) noexcept {
     return false;
   }
   if (!th->steal.compare_exchange_strong(expected, taking)) return false;
+  begin_blocked_time(*th, [](const thread& of) { return thread_cpu_ns(of.tid); });
   change_state(*th->current.load(std::memory_order_relaxed), task_status::running,
                task_status::blocking);
   release(th);

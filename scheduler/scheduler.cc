@@ -28,6 +28,7 @@
 #include "scheduler/deadlock.h"
 #include "scheduler/lockpark.h"
 #include "scheduler/park.h"
+#include "scheduler/wait_watch.h"
 #include "scheduler/world_stop.h"
 
 namespace weft::sched {
@@ -82,6 +83,10 @@ void begin_run(processor* p, task* t) noexcept {
 
 using op = after_switch::op;
 
+time_away::cause cause_of(op what) noexcept {
+  return what == op::park ? time_away::cause::parked : time_away::cause::gave_way;
+}
+
 // Leaves the calling task; finish_switch() will do `what` with it. Returns when it runs again, with
 // the thread that it then runs on. The record is filled field by field: built as a whole and
 // copied, wide loads would wait for the narrow stores before them.
@@ -96,6 +101,7 @@ using op = after_switch::op;
   after.commit = commit;
   after.arg = arg;
   after.reason = reason;
+  const int64_t left_ns = base::coarse_ns();
   processor* p = th->p.load(std::memory_order_relaxed);
   context* to = &th->sched_ctx;
   task* next = p != nullptr && th->locked_task == nullptr ? pick_direct(p) : nullptr;
@@ -111,15 +117,21 @@ using op = after_switch::op;
   }
   th = switch_context(th, me->ctx, *to, what == op::exit);
   finish_switch(th);
+  if (grid_passed(left_ns, base::coarse_ns())) [[unlikely]]
+    back_from(*me, cause_of(what), reason, false, left_ns);
   return th;
 }
 
 [[gnu::noinline]] thread* switch_watched(thread* th, task* me, op what,
                                          bool (*commit)(task*, void*), void* arg,
                                          wait_reason reason) noexcept {
-  const int held = lockpark_leave(*me, what != op::exit, reason);
+  const bool timed = exact_wanted(reason);
+  const int64_t left_ns = timed ? base::now_ns() : 0;
+  const bool counts_locks = g_lockpark.load(std::memory_order_acquire);
+  const int held = counts_locks ? lockpark_leave(*me, what != op::exit, reason) : 0;
   th = switch_unwatched(th, me, what, commit, arg, reason);
-  lockpark_resume(held);
+  if (counts_locks) lockpark_resume(held);
+  if (timed) back_from(*me, cause_of(what), reason, true, left_ns);
   return th;
 }
 
@@ -127,7 +139,7 @@ thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*),
                     wait_reason reason) noexcept {
   if (th->gathered != nullptr) [[unlikely]]
     send_gathered(th);
-  if (g_lockpark.load(std::memory_order_acquire)) [[unlikely]]
+  if ((g_watched_switches.load(std::memory_order_relaxed) & reason_bit(reason)) != 0) [[unlikely]]
     return switch_watched(th, me, what, commit, arg, reason);
   return switch_unwatched(th, me, what, commit, arg, reason);
 }
@@ -149,6 +161,7 @@ void bury(thread* th, task* t) noexcept {
 void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*, void*),
                   void* arg) noexcept {
   if (th->gathered != nullptr) send_gathered(th);
+  const int64_t left_ns = foreign_leaves();
   change_state(*t, task_status::running, task_status::waiting, reason);
   if (commit == nullptr || commit(t, arg)) {
     {
@@ -160,6 +173,7 @@ void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*,
     th->park_word.store(0, std::memory_order_release);  // after `asleep` is cleared: deadlock.cc, 6
   }
   change_state(*t, task_status::waiting, task_status::running);
+  foreign_back_from(*t, reason, left_ns);
 }
 
 void wake_sleeper(timer* t, int64_t) noexcept { ready(static_cast<task*>(t->arg)); }
@@ -172,12 +186,16 @@ bool commit_sleep(task* self, void* arg) {
 }
 
 void sleep_foreign(thread* th, task* t, int64_t when_ns) noexcept {
+  const int64_t left_ns = foreign_leaves();
   change_state(*t, task_status::running, task_status::waiting, wait_reason::sleep);
   std::atomic<uint32_t> nobody_wakes{0};
-  resting rest(th);
-  for (int64_t now = base::now_ns(); now < when_ns; now = base::now_ns())
-    base::futex_wait(nobody_wakes, 0, when_ns - now);
+  {
+    resting rest(th);
+    for (int64_t now = base::now_ns(); now < when_ns; now = base::now_ns())
+      base::futex_wait(nobody_wakes, 0, when_ns - now);
+  }
   change_state(*t, task_status::waiting, task_status::running);
+  foreign_back_from(*t, wait_reason::sleep, left_ns);
 }
 
 bool unlock_spinlock(task*, void* lock) {
@@ -317,9 +335,10 @@ void ready(task* t, bool next) noexcept {
     base::futex_wake(th->park_word, 1);
     return;
   }
-  change_state(*t, task_status::waiting, task_status::runnable);
   thread* th = self();
   processor* p = th->p.load(std::memory_order_relaxed);
+  if (p == nullptr) base::now_refresh();  // nobody may have looked at the clock for hours
+  change_state(*t, task_status::waiting, task_status::runnable);
   if (p == nullptr) {
     global_push(t);
     wake_one();

@@ -12,6 +12,7 @@
 #include "scheduler/caches.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/wait_watch.h"
 
 namespace weft::sched {
 
@@ -146,6 +147,7 @@ extern "C" void weft_task_main() {
     task* me = th->current.load(std::memory_order_relaxed);
     context_started(th, me->ctx);
     finish_switch(th);
+    back_from_first_queue(*me);
     void* body = enter_body(me, room);
     leave();
     me->body->invoke(body);
@@ -177,6 +179,7 @@ namespace weft::detail {
   t->parent_id = th->foreign || params.main ? 0 : parent->id;
   if (params.main) t->created_by = 0;
   if (g_task_hooks.created != nullptr) g_task_hooks.created(*parent, *t);
+  if (p == nullptr) base::now_refresh();  // nobody may have looked at the clock for hours
   publish(t);
   if (p != nullptr) {
     local_push(p, t, true);

@@ -17,6 +17,7 @@
 #include "scheduler/context.h"
 #include "scheduler/stack.h"
 #include "scheduler/task_state.h"
+#include "scheduler/wait_watch.h"
 
 namespace weft::sched {
 
@@ -47,8 +48,10 @@ struct alignas(64) task {
   // it has a claim, while the record may be changing hands.
   std::atomic<bool> system{false};
   bool locked_to_thread = false;
-  task* next = nullptr;              // link of the queue that holds the task
-  std::atomic<int64_t> since_ns{0};  // coarse time of the last change of state
+  task* next = nullptr;  // link of the queue that holds the task
+  // When the last change of state was, by the coarse clock, or the true one where wait_watch.h asks
+  // for it. Of a task that runs: when it became runnable.
+  std::atomic<int64_t> since_ns{0};
   context ctx;
   stack* stk = nullptr;  // null until the first run
   uint64_t id = 0;
@@ -120,6 +123,10 @@ inline void change_state(task& t, task_status from, task_status to,
   // details.
   switch (from) {
     case task_status::free:
+      WEFT_CHECK(status_of(t.state.load(std::memory_order_relaxed)) == from);
+      t.since_ns.store(ready_stamp_ns(wait_reason::none), std::memory_order_relaxed);
+      t.state.store(to_word, std::memory_order_release);
+      break;
     case task_status::running:
     case task_status::blocking: {
       WEFT_CHECK(status_of(t.state.load(std::memory_order_relaxed)) == from);
@@ -130,7 +137,7 @@ inline void change_state(task& t, task_status from, task_status to,
     case task_status::waiting: {
       uint32_t old = t.state.load(std::memory_order_relaxed) & ~claim_bit;
       WEFT_CHECK(status_of(old) == from);
-      t.since_ns.store(base::coarse_ns(), std::memory_order_relaxed);
+      t.since_ns.store(ready_stamp_ns(reason_of(old)), std::memory_order_relaxed);
       if (to == task_status::running)
         wait_for_claim(t, old, to_word);
       else
@@ -143,7 +150,6 @@ inline void change_state(task& t, task_status from, task_status to,
       if (!t.state.compare_exchange_strong(want, to_word, std::memory_order_acq_rel,
                                            std::memory_order_relaxed)) [[unlikely]]
         wait_for_claim(t, expected, to_word);
-      t.since_ns.store(base::coarse_ns(), std::memory_order_relaxed);
       break;
     }
   }

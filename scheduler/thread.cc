@@ -126,6 +126,7 @@ thread* make_thread_record() noexcept {
   th->current.store(nullptr, std::memory_order_relaxed);
   th->spinning = false;
   th->declared_blocking.store(false, std::memory_order_relaxed);
+  th->blocked_cpu_ns.store(-1, std::memory_order_relaxed);
   th->rests.store(false, std::memory_order_relaxed);
   th->stop_pending.store(false, std::memory_order_relaxed);
   th->asleep.store(false, std::memory_order_relaxed);

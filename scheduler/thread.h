@@ -59,8 +59,11 @@ struct thread {
   std::atomic<uint32_t> fence_ticket{0};
   std::atomic<uint32_t> fence_passed{0};
   std::atomic<bool> declared_blocking{false};  // by begin_blocking(), until the next enter()
-  std::atomic<bool> asleep{false};             // foreign threads: inside a primitive (deadlock.cc)
-  std::atomic<bool> service{false};            // the runtime's own, wakes nobody (deadlock.h)
+  // While the task executes without a processor: the thread's CPU time when that began; -1 if
+  // nobody watches (wait_watch.h).
+  std::atomic<int64_t> blocked_cpu_ns{-1};
+  std::atomic<bool> asleep{false};   // foreign threads: inside a primitive (deadlock.cc)
+  std::atomic<bool> service{false};  // the runtime's own, wakes nobody (deadlock.h)
 
   // Stopping for a collector (world_stop.cc). Written by the thread itself, read when it has
   // stopped or rests.

@@ -27,10 +27,12 @@ class sleep_queue {
   outcome acquire(bool lifo, uint8_t reason, void* owner, const wait_limit& limit,
                   bool (*give_up)(void* owner)) noexcept;
   // Hands a token to the first waiter, or keeps it. `handoff`: the waiter runs at once in our
-  // place.
-  void release(bool handoff) noexcept;
+  // place. `others`: how many more wait, as far as the caller knows.
+  void release(bool handoff, uint64_t others) noexcept;
 
  private:
+  int64_t charge_waiters(const waiter& first, uint64_t others) noexcept;
+
   small_lock lock_;
   uint32_t tokens_ = 0;
   waiter_list waiters_;

@@ -9,6 +9,7 @@
 #endif
 
 #include "base/clock.h"
+#include "runtime/contention.h"
 #include "scheduler/park.h"
 #include "scheduler/world_stop.h"
 #include "tests/model/real/actors.h"
@@ -316,6 +317,10 @@ void execute(void (*build)(world&)) {
   ignore(&base::detail::g_event_mask, sizeof base::detail::g_event_mask);
   ignore(&detail::g_directed_world, sizeof detail::g_directed_world);
   ignore(&sched::g_gate, sizeof sched::g_gate);  // no collector is at work in the model
+  ignore(&sched::g_exact_waits, sizeof sched::g_exact_waits);
+  ignore(&sched::g_wait_grid, sizeof sched::g_wait_grid);
+  ignore(&base::g_spins_timed, sizeof base::g_spins_timed);
+  ignore(&detail::g_contention_sink, sizeof detail::g_contention_sink);
   base::g_fake_ns = start_ns;
   // Their first use makes objects that stay; not in memory that each execution uses anew.
   [[maybe_unused]] static const bool made = (with_cancel(background()).first.done(), true);

@@ -14,6 +14,7 @@
 #include "scheduler/park.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/thread_signal.h"
+#include "scheduler/wait_watch.h"
 #include "scheduler/world_stop.h"
 #include "tests/model/real/actors.h"
 
@@ -55,6 +56,13 @@ namespace sched {
 scheduler g_sched;
 thread g_unattached("unattached", -1);
 task_hooks g_task_hooks;
+
+// Nobody watches waits.
+std::atomic<uint64_t> g_exact_waits{0};
+std::atomic<int64_t> g_wait_grid{0};
+int64_t thread_cpu_ns() noexcept { return 0; }
+int64_t thread_cpu_ns(int) noexcept { return 0; }
+void back_from_blocking(task&, int64_t, int64_t, int64_t) noexcept { std::abort(); }
 
 thread* self() noexcept { return model::own_thread(); }
 void attach_foreign(const char*) noexcept { std::abort(); }

@@ -47,13 +47,14 @@ struct waiter {
   bool queued = false;
   bool success = false;  // channels: false when woken by close. Locks: ownership handed over
   bool parked = false;   // condition variables: the task is off its stack
-  int64_t since_ns = 0;
+  int64_t since_ns = 0;  // locks: when it began to wait; 0 if nobody asks
 };
 
 class waiter_list {
  public:
   bool empty() const noexcept { return head_ == nullptr; }
   waiter* front() const noexcept { return head_; }
+  waiter* back() const noexcept { return tail_; }
   void push_back(waiter* w) noexcept {
     w->queued = true;
     w->next = nullptr;
