@@ -54,6 +54,7 @@ struct raw_capture {
   task_status status;
   sched::wait_reason reason;
   bool locked_to_thread;
+  bool foreign;
   int64_t since_ns;
   const void* labels;  // retained
   task_stack stack;
@@ -71,6 +72,7 @@ void copy_identity(raw_capture& out, const task& t, uint32_t word) noexcept {
   out.status = status_of(word);
   out.reason = sched::reason_of(word);
   out.locked_to_thread = t.locked_to_thread;
+  out.foreign = t.foreign;
   out.since_ns = t.since_ns.load(std::memory_order_relaxed);
   out.labels = weft::detail::retain_labels(
       static_cast<const weft::detail::label_node*>(t.labels.load(std::memory_order_acquire)));
@@ -210,7 +212,9 @@ void fill_snapshot(task_snapshot& s, const raw_capture& raw, int64_t now) {
   s.status = waiting ? sched::reason_name(raw.reason) : sched::status_name(raw.status);
   bool timed = waiting || raw.status == task_status::blocking;
   s.wait_ns = timed && now > raw.since_ns ? now - raw.since_ns : 0;
+  s.since_ns = raw.since_ns;
   s.locked_to_thread = raw.locked_to_thread;
+  s.foreign = raw.foreign;
   s.pcs.assign(raw.pcs, raw.pcs + raw.depth);
   s.leaf_is_exact = raw.leaf_is_exact;
   s.truncated = raw.truncated;
@@ -272,16 +276,29 @@ task_snapshot capture_self(size_t depth) {
 
 namespace {
 
+// Whether the record stands for a thread that waits in a primitive and whose stack is wanted. It is
+// the thread's own, so it has to be asked.
+bool is_waiting_thread(task& t) noexcept {
+  uint32_t word;
+  if (!sched::claim(t, word)) return false;
+  const bool yes = status_of(word) == task_status::waiting && t.foreign &&
+                   !t.own_thread->service.load(std::memory_order_relaxed);
+  sched::unclaim(t);
+  return yes;
+}
+
 // False when the record is free, or not wanted.
-bool capture_one(task& t, size_t depth, bool system_tasks, raw_capture& raw) {
+bool capture_one(task& t, const capture_options& options, size_t depth, raw_capture& raw) {
   int silences = 0;
   for (int attempt = 0; attempt < max_attempts && silences < max_silences; ++attempt) {
     uint32_t word = t.state.load(std::memory_order_acquire);
-    if (status_of(word) == task_status::free || (t.system && !system_tasks)) return false;
+    if (status_of(word) == task_status::free) return false;
+    const bool ask = t.system && options.foreign_threads && is_waiting_thread(t);
+    if (t.system && !options.system_tasks && !ask) return false;
     {
       // Nobody parks while holding it, so it is held for the capture of one task.
       std::lock_guard one(slot().one_capture);
-      if (capture_claimed(t, depth, raw)) return true;
+      if (!ask && capture_claimed(t, depth, raw)) return true;
       answered a = capture_running(t, depth, raw);
       if (a == answered::yes) return true;
       if (a == answered::no) ++silences;
@@ -320,7 +337,7 @@ size_t capture_tasks(const capture_options& options,
     task& t = sched::task_record(i);
     if (&t == me) continue;
     if (i % records_between_looks == 0 && options.stop && options.stop()) break;
-    if (!capture_one(t, depth, options.system_tasks, *raw)) continue;
+    if (!capture_one(t, options, depth, *raw)) continue;
     fill_snapshot(snapshot, *raw, base::now_ns());
     visit(snapshot);
     ++visited;
@@ -332,7 +349,9 @@ bool capture_task(sched::task& t, uint64_t id, task_snapshot& out) {
   install_capture_signal();
   unwind_refresh();
   auto raw = std::make_unique<raw_capture>();
-  if (!capture_one(t, capture_options{}.depth, true, *raw)) return false;
+  capture_options all;
+  all.system_tasks = true;
+  if (!capture_one(t, all, all.depth, *raw)) return false;
   fill_snapshot(out, *raw, base::now_ns());
   return out.id == id;
 }

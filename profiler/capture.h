@@ -10,8 +10,9 @@
 namespace weft::prof {
 
 struct capture_options {
-  size_t depth = 512;         // frames kept per task, leaf side first; at most 1024
-  bool system_tasks = false;  // also the runtime's own tasks and foreign threads
+  size_t depth = 512;            // frames kept per task, leaf side first; at most 1024
+  bool system_tasks = false;     // also the runtime's own tasks and foreign threads
+  bool foreign_threads = false;  // of the latter only those that wait in a primitive of weft's
   // Asked every few hundred tasks: true ends the capture, which is then incomplete. Null: never.
   std::function<bool()> stop = {};
 };

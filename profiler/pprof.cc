@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "base/alloc_sampling.h"
+#include "profiler/contention_profile.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/heap_profile.h"
@@ -19,15 +20,18 @@
 #include "profiler/task_create_profile.h"
 #include "profiler/thread_profile.h"
 #include "profiler/user_profile.h"
+#include "profiler/wait_probe.h"
+#include "profiler/wait_profile.h"
 
 namespace weft {
 namespace {
 
 // Every built-in profile. A new one is its own file and a line here.
 std::vector<prof::profile_source*> built_in() {
-  return {&prof::goroutine_profile(),   &prof::thread_profile(),
-          &prof::heap_profile_source(), &prof::allocs_profile_source(),
-          &prof::task_create_profile(), &prof::stack_profile()};
+  return {&prof::goroutine_profile(),     &prof::thread_profile(),      &prof::heap_profile_source(),
+          &prof::allocs_profile_source(), &prof::task_create_profile(), &prof::stack_profile(),
+          &prof::block_profile(),         &prof::mutex_profile(),       &prof::wait_profile(),
+          &prof::wall_profile()};
 }
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
@@ -59,6 +63,12 @@ int64_t mem_profile_rate() noexcept { return base::mem_profile_rate(); }
 void set_task_create_profile_rate(int64_t n) { prof::set_task_create_rate(n); }
 
 int64_t task_create_profile_rate() noexcept { return prof::task_create_rate(); }
+
+void set_block_profile_rate(int64_t ns) noexcept { prof::set_block_rate(ns); }
+int64_t block_profile_rate() noexcept { return prof::block_rate(); }
+int set_mutex_profile_fraction(int n) noexcept { return prof::set_mutex_fraction(n); }
+void set_wait_profile_rate(int64_t ns) noexcept { prof::set_wait_rate(ns); }
+int64_t wait_profile_rate() noexcept { return prof::wait_rate(); }
 
 size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(prof::into_stream(out)); }
 

@@ -60,6 +60,18 @@ profile_data contention_profile(std::vector<sample> samples, int64_t time_nanos)
   return profile;
 }
 
+profile_data off_cpu_profile(std::string_view what, std::vector<sample> samples, int64_t period,
+                             int64_t time_nanos) {
+  profile_data profile;
+  profile.sample_types = {{"samples", "count"}, {std::string(what), "nanoseconds"}};
+  profile.period_type = {std::string(what), "nanoseconds"};
+  profile.period = period;
+  profile.time_nanos = time_nanos;
+  profile.leaf = leaf_frames::hide_runtime;
+  profile.samples = std::move(samples);
+  return profile;
+}
+
 profile_data heap_profile(std::vector<sample> samples, int64_t rate, bool show_allocations,
                           int64_t time_nanos) {
   profile_data profile;

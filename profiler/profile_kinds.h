@@ -45,8 +45,13 @@ profile_data cpu_profile(std::vector<sample> counts, int64_t hz, profile_interva
 // NAME/count: goroutine, threadcreate, and every profile the program registers. One value each.
 profile_data count_profile(std::string_view name, std::vector<sample> counts, int64_t time_nanos);
 
-// contentions/count and delay/nanoseconds: block, mutex and wait. Two values, in that order.
+// contentions/count and delay/nanoseconds: block and mutex. Two values, in that order.
 profile_data contention_profile(std::vector<sample> samples, int64_t time_nanos);
+
+// samples/count and WHAT/nanoseconds: wait ("delay") and wall ("wall"). Two values, in that order.
+// `period` is the time from which on a wait counts as it is.
+profile_data off_cpu_profile(std::string_view what, std::vector<sample> samples, int64_t period,
+                             int64_t time_nanos);
 
 // alloc_objects, alloc_space, inuse_objects, inuse_space: four values, already scaled by the
 // sampling rate. `show_allocations` makes alloc_space the default type (the allocs profile).

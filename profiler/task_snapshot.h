@@ -25,7 +25,9 @@ struct task_snapshot {
   std::string name;         // "" unless the program named the task
   std::string_view status;  // "running", "runnable", "syscall", or the wait reason ("chan receive")
   int64_t wait_ns = 0;      // how long it has waited; 0 when not waiting
+  int64_t since_ns = 0;     // of CLOCK_MONOTONIC: when it came into that status
   bool locked_to_thread = false;
+  bool foreign = false;        // a thread that is not a worker
   std::vector<uintptr_t> pcs;  // leaf first; see leaf_is_exact
   bool leaf_is_exact =
       false;  // true: pcs[0] is an interrupted pc; false: a return address like the rest

@@ -10,6 +10,7 @@
 #include "profiler/reports.h"
 #include "profiler/thread_profile.h"
 #include "profiler/unwind.h"
+#include "profiler/wait_probe.h"
 
 // Called by weft::malloc, which is in use before anything else is: for the first sample, in the
 // middle of an allocation, and once more when the environment may be read.
@@ -32,6 +33,7 @@ extern "C" void weft_wire_all() {
   weft::prof::install_thread_profile();
   weft::prof::install_reports();
   weft::prof::install_fault_reports();
+  weft::prof::install_wait_probes();
   weft::prof::install_profile_files();
   weft::debug::serve_from_environment();
 }

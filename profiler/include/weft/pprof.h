@@ -31,6 +31,30 @@ int64_t mem_profile_rate() noexcept;
 void set_task_create_profile_rate(int64_t n);
 int64_t task_create_profile_rate() noexcept;
 
+// The block profile: how long tasks and threads waited for channels, select, locks, condition
+// variables, semaphores, wait groups, latches, barriers and the end of other tasks; not for sleep,
+// I/O or a processor. From now on a wait of at least `ns` is counted as it is, a shorter one of d
+// with probability d / ns as one of ns, so sums are right at every rate: 1 counts everything, 0 or
+// less (the default; also WEFT_DEBUG=blockprofilerate=NS) nothing. Go's SetBlockProfileRate. While
+// it is on, each such wait costs three looks at the clock. Thread-safe.
+void set_block_profile_rate(int64_t ns) noexcept;
+int64_t block_profile_rate() noexcept;
+
+// The mutex profile: how long others waited for mutex, shared_mutex or recursive_mutex because the
+// unlocking task held it, those still queued included. One in n contentions is counted, n times: 1
+// all, 0 (the default; also WEFT_DEBUG=mutexprofilefraction=N) none; a negative n changes nothing.
+// Returns what it was. Go's SetMutexProfileFraction. Thread-safe.
+int set_mutex_profile_fraction(int n) noexcept;
+
+// The wait profile: all times in which tasks, and threads in weft's primitives, did not run, by
+// reason: I/O, sleep, channels, locks, blocking calls, and "runnable" for want of a processor. `ns`
+// is as in the block profile; 0 or less none; default 10 ms (also WEFT_DEBUG=waitprofilerate=NS).
+// From 2^20 ns on it is rounded down to a power of two, costs next to nothing per wait, and is made
+// coarser by itself while recording would take more than 1/200 of the processors' time; below, each
+// wait costs three looks at the clock. At most 2^33 ns. Thread-safe.
+void set_wait_profile_rate(int64_t ns) noexcept;
+int64_t wait_profile_rate() noexcept;
+
 // Writes every task's stack as text: one block per task, "goroutine ID [STATUS, …]:" as Go's dumps,
 // the calling task first. No task is stopped for longer than microseconds. Returns the number of
 // tasks.

@@ -1,0 +1,768 @@
+// The profiles block, mutex, wait and wall against waits of known length. The truth is bracketed:
+// a wait began between the moment before the call and the moment at which the test saw the task
+// wait, and ended between the moments around the call that ended it. However busy the machine is,
+// the profile has to lie in between.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <weft/pprof.h>
+#include <weft/weft.h>
+
+#include <shared_mutex>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "profiler/pprof_encoder.h"
+#include "profiler/wait_probe.h"
+#include "profiler/wait_profile.h"
+#include "scheduler/park.h"
+#include "tests/conformance/world.h"
+#include "tests/unit/profiler/go_tool.h"
+#include "tests/unit/profiler/profile_check.h"
+#include "tests/unit/profiler/profile_sums.h"
+
+namespace wait_test {
+
+// Calls f in a function by which its samples are found again.
+template <int place, class F>
+[[gnu::noinline]] void at(F&& f) {
+  f();
+  asm volatile("" ::: "memory");
+}
+
+// Computes, without a call into the runtime.
+[[gnu::noinline]] void compute(int64_t ns) {
+  for (const int64_t end = weft::base::true_now_ns() + ns; weft::base::true_now_ns() < end;) {
+  }
+}
+
+}  // namespace wait_test
+
+namespace weft::prof {
+namespace {
+
+using sched::time_away;
+using sched::wait_reason;
+using test::decode_profile;
+using test::go_tool;
+using test::goes_through;
+using test::labels_text;
+using test::valid_profile;
+using wait_test::at;
+using wait_test::compute;
+using weft::test::eventually_waiting;
+using weft::test::in_world;
+using namespace std::chrono_literals;
+
+int64_t now() { return base::true_now_ns(); }
+
+// Least and most that a profile may show.
+struct bracket {
+  int64_t least = 0;
+  int64_t most = 0;
+  void add(int64_t from_latest, int64_t to_earliest, int64_t from_earliest, int64_t to_latest) {
+    least += to_earliest - from_latest;
+    most += to_latest - from_earliest;
+  }
+};
+
+// 5 % more in either direction than the test knows.
+testing::Matcher<int64_t> within(const bracket& b) {
+  return testing::AllOf(testing::Ge(b.least - b.least / 20), testing::Le(b.most + b.most / 20));
+}
+testing::Matcher<int64_t> within_percent(int64_t expected, int percent) {
+  const int64_t slack = expected / 100 * percent;
+  return testing::AllOf(testing::Ge(expected - slack), testing::Le(expected + slack));
+}
+
+std::string bytes_of(std::string_view name) {
+  std::ostringstream out;
+  pprof::lookup(name)->write_to(out, 0);
+  return std::move(out).str();
+}
+std::string text_of(std::string_view name) {
+  std::ostringstream out;
+  pprof::lookup(name)->write_to(out, 1);
+  return std::move(out).str();
+}
+
+struct sum {
+  int64_t count = 0;
+  int64_t ns = 0;
+};
+
+// Of the samples that go through at<place>() and, if given, have the label.
+sum sum_at(std::string_view bytes, int place, std::string_view label = {}) {
+  const pb::Profile p = decode_profile(bytes);
+  const std::string function = "wait_test::at<" + std::to_string(place) + ",";
+  sum s;
+  for (const pb::Sample& one : p.sample()) {
+    if (!goes_through(p, one, function)) continue;
+    if (!label.empty() && labels_text(p, one).find(label) == std::string::npos) continue;
+    s.count += one.value(0);
+    s.ns += one.value(1);
+  }
+  return s;
+}
+
+class WaitProfiles : public testing::Test {
+ protected:
+  WaitProfiles() { install_wait_probes(); }
+  ~WaitProfiles() override {
+    set_block_profile_rate(0);
+    set_mutex_profile_fraction(0);
+    set_wait_profile_rate(10'000'000);
+  }
+};
+
+// A task waits at<place>() for what `wait` does until `wake` ends it, `hold` after it was seen
+// waiting.
+template <int place>
+void one_wait(bracket& truth, wait_reason reason, const std::function<void()>& wait,
+              const std::function<void()>& wake, std::chrono::nanoseconds hold = 20ms) {
+  int64_t began = 0;
+  auto waiter = spawn([&] {
+    began = now();
+    at<place>(wait);
+  });
+  EXPECT_TRUE(eventually_waiting(reason, 1));
+  const int64_t seen = now();
+  this_task::sleep_for(hold);
+  const int64_t before = now();
+  wake();
+  const int64_t after = now();
+  waiter.join();
+  truth.add(seen, before, began, after);
+}
+
+// -- block
+
+TEST_F(WaitProfiles, BlockCountsEveryPrimitiveAtItsStack) {
+  set_block_profile_rate(1);
+  in_world(2, [] {
+    bracket received, sent, locked, read, waited, grouped, acquired, latched;
+    for (int i = 0; i < 5; ++i) {
+      chan<int> c(0), d(0);
+      one_wait<1>(
+          received, wait_reason::chan_receive, [&] { c.recv(); }, [&] { c.send(1); });
+      one_wait<2>(
+          sent, wait_reason::chan_send, [&] { d.send(1); }, [&] { d.recv(); });
+      mutex m;
+      m.lock();
+      one_wait<3>(
+          locked, wait_reason::mutex_lock, [&] { std::lock_guard hold(m); }, [&] { m.unlock(); });
+      shared_mutex s;
+      s.lock();
+      one_wait<4>(
+          read, wait_reason::rwmutex_rlock, [&] { std::shared_lock hold(s); }, [&] { s.unlock(); });
+      condition_variable cv;
+      one_wait<5>(
+          waited, wait_reason::cond_wait,
+          [&] {
+            std::unique_lock hold(m);
+            cv.wait(hold);
+          },
+          [&] { cv.notify_one(); });
+      wait_group g;
+      g.add(1);
+      one_wait<6>(
+          grouped, wait_reason::wait_group_wait, [&] { g.wait(); }, [&] { g.done(); });
+      counting_semaphore<> sem(0);
+      one_wait<7>(
+          acquired, wait_reason::semacquire, [&] { sem.acquire(); }, [&] { sem.release(); });
+      latch l(1);
+      one_wait<8>(
+          latched, wait_reason::latch_wait, [&] { l.wait(); }, [&] { l.count_down(); });
+    }
+    const std::string bytes = bytes_of("block");
+    EXPECT_TRUE(valid_profile(bytes));
+    const bracket* truths[] = {&received, &sent,    &locked,   &read,
+                               &waited,   &grouped, &acquired, &latched};
+    for (int place = 1; place <= 8; ++place) {
+      const sum s = sum_at(bytes, place);
+      EXPECT_EQ(s.count, 5) << place;
+      EXPECT_THAT(s.ns, within(*truths[place - 1])) << place;
+    }
+  });
+}
+
+TEST_F(WaitProfiles, BlockLeavesSleepOutAndTakesSelectWithItsTimeout) {
+  set_block_profile_rate(1);
+  in_world(1, [] {
+    at<10>([] { this_task::sleep_for(5ms); });
+    const int64_t before = now();
+    at<11>([] {
+      chan<int> never(0);
+      select(on_recv(never, [](std::optional<int>) {}), on_timeout(20ms, [] {}));
+    });
+    const int64_t after = now();
+    const std::string bytes = bytes_of("block");
+    EXPECT_EQ(sum_at(bytes, 10).count, 0);
+    const sum s = sum_at(bytes, 11);
+    EXPECT_EQ(s.count, 1);
+    EXPECT_GE(s.ns, 19'000'000);
+    EXPECT_LE(s.ns, after - before);
+  });
+}
+
+TEST_F(WaitProfiles, BlockIsOffByDefaultAndOffAgain) {
+  EXPECT_EQ(block_profile_rate(), 0);
+  in_world(1, [] {
+    bracket truth;
+    chan<int> c(0);
+    one_wait<12>(
+        truth, wait_reason::chan_receive, [&] { c.recv(); }, [&] { c.send(1); }, 1ms);
+  });
+  EXPECT_EQ(sum_at(bytes_of("block"), 12).count, 0);
+  set_block_profile_rate(-5);
+  EXPECT_EQ(block_profile_rate(), 0);
+}
+
+TEST_F(WaitProfiles, ThreadsThatBlockCountToo) {
+  set_block_profile_rate(1);
+  set_wait_profile_rate(1);
+  in_world(1, [] {
+    chan<int> c(0);
+    int64_t began = 0;
+    std::thread outsider([&] {
+      began = now();
+      at<13>([&] { c.recv(); });
+    });
+    EXPECT_TRUE(eventually_waiting(wait_reason::chan_receive, 1));
+    const int64_t seen = now();
+    this_task::sleep_for(20ms);
+    const int64_t collected = now();
+    const sum under_way = sum_at(bytes_of("wait"), 13, "reason=chan receive");
+    EXPECT_EQ(under_way.count, 1);
+    EXPECT_GE(under_way.ns, collected - seen);
+    EXPECT_LE(under_way.ns, now() - began);
+    const int64_t before = now();
+    c.send(1);
+    outsider.join();
+    const int64_t after = now();
+    bracket truth;
+    truth.add(seen, before, began, after);
+    EXPECT_THAT(sum_at(bytes_of("block"), 13).ns, within(truth));
+    EXPECT_THAT(sum_at(bytes_of("wait"), 13).ns, within(truth));
+  });
+}
+
+// As Go's TestBlockProfileBias: the same total in short and in long waits weighs the same.
+TEST_F(WaitProfiles, BlockIsUnbiased) {
+  constexpr int64_t rate = 1'000'000;
+  constexpr int shorts = 200'000;
+  set_block_profile_rate(rate);
+  in_world(1, [] {
+    const auto wait = [](int64_t d) {
+      sched::critical in_runtime;
+      note_back(*sched::current_task(), {time_away::cause::parked, wait_reason::chan_receive, true,
+                                         1'000, 1'000 + d, 1'000 + d});
+    };
+    at<14>([&] {
+      for (int i = 0; i < shorts; ++i) wait(rate / 20);
+    });
+    at<15>([&] {
+      for (int i = 0; i < shorts / 20; ++i) wait(rate);
+    });
+    const std::string bytes = bytes_of("block");
+    const sum brief = sum_at(bytes, 14), lengthy = sum_at(bytes, 15);
+    EXPECT_EQ(lengthy.ns, shorts / 20 * rate);
+    EXPECT_EQ(lengthy.count, shorts / 20);
+    EXPECT_THAT(brief.ns, within_percent(lengthy.ns, 5));
+    EXPECT_THAT(brief.count, within_percent(shorts, 5));
+  });
+}
+
+// -- mutex
+
+TEST_F(WaitProfiles, MutexFractionIsGos) {
+  EXPECT_EQ(set_mutex_profile_fraction(-1), 0);
+  EXPECT_EQ(set_mutex_profile_fraction(5), 0);
+  EXPECT_EQ(set_mutex_profile_fraction(-7), 5);
+  EXPECT_EQ(set_mutex_profile_fraction(0), 5);
+  EXPECT_EQ(set_mutex_profile_fraction(-1), 0);
+}
+
+// Holds a lock while `waiters` tasks are seen to wait for it, and lets go at<place>().
+template <int place, class Lock, class Unlock, class Wait>
+void hold_while(int waiters, wait_reason reason, bracket& truth, Lock lock, Unlock unlock,
+                Wait wait) {
+  lock();
+  std::vector<join_handle<void>> tasks;
+  const int64_t began = now();
+  for (int i = 0; i < waiters; ++i) tasks.push_back(spawn(wait));
+  EXPECT_TRUE(eventually_waiting(reason, waiters));
+  const int64_t seen = now();
+  this_task::sleep_for(20ms);
+  const int64_t before = now();
+  at<place>(unlock);
+  const int64_t after = now();
+  for (auto& t : tasks) t.join();
+  for (int i = 0; i < waiters; ++i) truth.add(seen, before, began, after);
+}
+
+TEST_F(WaitProfiles, MutexChargesTheUnlockerForAllWaiters) {
+  set_mutex_profile_fraction(1);
+  in_world(2, [] {
+    bracket one, four, readers, writer, recursive;
+    for (int i = 0; i < 5; ++i) {
+      mutex m;
+      hold_while<20>(
+          1, wait_reason::mutex_lock, one, [&] { m.lock(); }, [&] { m.unlock(); },
+          [&] { std::lock_guard hold(m); });
+      hold_while<21>(
+          4, wait_reason::mutex_lock, four, [&] { m.lock(); }, [&] { m.unlock(); },
+          [&] { std::lock_guard hold(m); });
+      shared_mutex s;
+      hold_while<22>(
+          3, wait_reason::rwmutex_rlock, readers, [&] { s.lock(); }, [&] { s.unlock(); },
+          [&] { std::shared_lock hold(s); });
+      hold_while<23>(
+          1, wait_reason::rwmutex_lock, writer, [&] { s.lock_shared(); },
+          [&] { s.unlock_shared(); }, [&] { std::lock_guard hold(s); });
+      recursive_mutex r;
+      hold_while<24>(
+          1, wait_reason::mutex_lock, recursive, [&] { r.lock(); }, [&] { r.unlock(); },
+          [&] { std::lock_guard hold(r); });
+    }
+    const std::string bytes = bytes_of("mutex");
+    EXPECT_TRUE(valid_profile(bytes));
+    EXPECT_THAT(sum_at(bytes, 20).ns, within(one));
+    EXPECT_THAT(sum_at(bytes, 21).ns, within(four));
+    EXPECT_THAT(sum_at(bytes, 22).ns, within(readers));
+    EXPECT_THAT(sum_at(bytes, 23).ns, within(writer));
+    EXPECT_THAT(sum_at(bytes, 24).ns, within(recursive));
+    EXPECT_EQ(sum_at(bytes, 20).count, 5);
+    EXPECT_EQ(sum_at(bytes, 22).count, 15);
+  });
+}
+
+TEST_F(WaitProfiles, MutexFractionIsUnbiasedAndItsTextUnscaled) {
+  set_mutex_profile_fraction(10);
+  in_world(1, [] {
+    at<25>([] {
+      for (int i = 0; i < 100'000; ++i) {
+        sched::critical in_runtime;
+        note_contention(1'000, 1);
+      }
+    });
+  });
+  const sum s = sum_at(bytes_of("mutex"), 25);
+  EXPECT_THAT(s.count, within_percent(100'000, 5));
+  EXPECT_THAT(s.ns, within_percent(100'000'000, 5));
+  const std::string text = text_of("mutex");
+  EXPECT_TRUE(text.starts_with("--- mutex:\ncycles/second=1000000000\nsampling period=10\n"));
+  EXPECT_NE(text.find(std::to_string(s.ns / 10) + " " + std::to_string(s.count / 10) + " @ 0x"),
+            std::string::npos)
+      << text;
+}
+
+// -- wait
+
+TEST_F(WaitProfiles, WaitIsWallTimeLessRunningTime) {
+  set_wait_profile_rate(1);
+  for (int procs : {1, 2}) {
+    in_world(procs, [procs] {
+      constexpr int tasks = 4;
+      std::vector<int64_t> away(tasks);
+      const auto one = [&](int n) {
+        chan<int> c(0);
+        with_labels(labels{{"case", std::to_string(procs)}}, [&] {
+          at<30>([&] {
+            for (int i = 0; i < 10; ++i) {
+              compute(1'000'000);
+              int64_t left = now();
+              this_task::sleep_for(8ms);
+              away[static_cast<size_t>(n)] += now() - left;
+              auto sender = spawn([&] {
+                this_task::sleep_for(2ms);
+                c.send(1);
+              });
+              left = now();
+              c.recv();
+              away[static_cast<size_t>(n)] += now() - left;
+              left = now();
+              this_task::yield();
+              away[static_cast<size_t>(n)] += now() - left;
+              left = now();
+              sender.join();
+              away[static_cast<size_t>(n)] += now() - left;
+            }
+          });
+        });
+      };
+      std::vector<join_handle<void>> all;
+      for (int n = 0; n < tasks; ++n) all.push_back(spawn([&, n] { one(n); }));
+      for (auto& t : all) t.join();
+      const int64_t truth = away[0] + away[1] + away[2] + away[3];
+      const std::string bytes = bytes_of("wait");
+      EXPECT_TRUE(valid_profile(bytes));
+      // The first runs of these tasks and of their senders have other stacks.
+      EXPECT_THAT(sum_at(bytes, 30, "case=" + std::to_string(procs)).ns, within_percent(truth, 5));
+      EXPECT_EQ(sum_at(bytes, 30, "case=" + std::to_string(procs) + " reason=sleep").count, 40);
+    });
+  }
+}
+
+TEST_F(WaitProfiles, WaitsUnderWayAreSeenAndDoNotCountTwice) {
+  for (int64_t rate : {int64_t{1}, int64_t{10'000'000}}) {
+    set_wait_profile_rate(rate);
+    const std::string name = "rate=" + std::to_string(rate);
+    in_world(1, [&] {
+      chan<int> c(0);
+      int64_t began = 0;
+      auto waiter = spawn([&] {
+        with_labels(labels{{"rate", std::to_string(rate)}}, [&] {
+          began = now();
+          at<31>([&] { c.recv(); });
+        });
+      });
+      EXPECT_TRUE(eventually_waiting(wait_reason::chan_receive, 1));
+      const int64_t seen = now();
+      this_task::sleep_for(100ms);
+      const int64_t before = now();
+      const std::string first = bytes_of("wait");
+      const int64_t after = now();
+      const sum s = sum_at(first, 31, name);
+      EXPECT_EQ(s.count, 1);
+      // The coarse clock, by which default rates count, is up to 10 ms late.
+      const int64_t late = rate == 1 ? 0 : 10'000'000;
+      EXPECT_GE(s.ns, before - seen - late);
+      EXPECT_LE(s.ns, after - began + late);
+      const int64_t ends = now();
+      c.send(1);
+      waiter.join();
+      const int64_t ended = now();
+      const sum over = sum_at(bytes_of("wait"), 31, name + " reason=chan receive");
+      EXPECT_EQ(over.count, 1);
+      EXPECT_GE(over.ns, ends - seen - late);
+      EXPECT_LE(over.ns, ended - began + late);
+      EXPECT_GE(over.ns, s.ns);
+    });
+  }
+}
+
+TEST_F(WaitProfiles, RunnableIsTheTimeForWantOfAProcessor) {
+  set_wait_profile_rate(1);
+  in_world(1, [] {
+    constexpr int tasks = 8;
+    int64_t away = 0;
+    std::vector<join_handle<void>> all;
+    const int64_t spawned = now();
+    int64_t first_ran = 0, last_ran = 0;
+    for (int n = 0; n < tasks; ++n) {
+      all.push_back(spawn([&] {
+        if (first_ran == 0) first_ran = now();
+        last_ran = now();
+        at<32>([&] {
+          for (int i = 0; i < 20; ++i) {
+            compute(500'000);
+            const int64_t left = now();
+            this_task::yield();
+            away += now() - left;
+          }
+        });
+      }));
+    }
+    for (auto& t : all) t.join();
+    EXPECT_GE(last_ran - spawned, first_ran - spawned);
+    const std::string bytes = bytes_of("wait");
+    const sum s = sum_at(bytes, 32, "reason=runnable");
+    EXPECT_THAT(s.ns, within_percent(away, 5));
+    EXPECT_EQ(sum_at(bytes, 32, "reason=chan receive").ns, 0);
+  });
+}
+
+TEST_F(WaitProfiles, TheWayToTheFirstRunIsRunnable) {
+  set_wait_profile_rate(1);
+  in_world(1, [] {
+    int64_t began = 0;
+    const int64_t before = now();
+    auto t = with_labels(labels{{"first", "run"}}, [&] { return spawn([&] { began = now(); }); });
+    const int64_t after = now();
+    compute(20'000'000);
+    t.join();
+    const pb::Profile p = decode_profile(bytes_of("wait"));
+    int64_t ns = 0;
+    for (const pb::Sample& one : p.sample())
+      if (labels_text(p, one) == "first=run reason=runnable") ns += one.value(1);
+    bracket truth;
+    truth.add(after, began, before, began);
+    EXPECT_THAT(ns, within(truth));
+  });
+}
+
+TEST_F(WaitProfiles, ABlockingCallWaitsAsFarAsItDoesNotCompute) {
+  for (int64_t rate : {int64_t{1}, int64_t{2'000'000}}) {
+    set_wait_profile_rate(rate);
+    const std::string name = "call=" + std::to_string(rate) + " reason=blocking call";
+    in_world(2, [&] {
+      with_labels(labels{{"call", std::to_string(rate)}}, [&] {
+        const int64_t before = now();
+        at<33>([] { blocking([] { std::this_thread::sleep_for(50ms); }); });
+        const int64_t after = now();
+        const int64_t cpu = sched::thread_cpu_ns();
+        at<34>([] { blocking([] { compute(50'000'000); }); });
+        static_cast<void>(cpu);
+        const std::string bytes = bytes_of("wait");
+        const sum sleeps = sum_at(bytes, 33, name), computes = sum_at(bytes, 34, name);
+        EXPECT_GE(sleeps.ns, 48'000'000);
+        EXPECT_LE(sleeps.ns, after - before);
+        // What other processes took of the CPU meanwhile is not computing.
+        EXPECT_LT(computes.ns, now() - after);
+      });
+    });
+  }
+}
+
+TEST_F(WaitProfiles, WaitByTheGridIsUnbiased) {
+  set_wait_profile_rate(10'000'000);
+  const int64_t period = current_wait_sampling().period_ns;
+  EXPECT_EQ(period, int64_t{1} << 23);
+  in_world(1, [&] {
+    int64_t at_ns = 12'345;
+    const auto wait = [&](int64_t blocked, int64_t queued) {
+      sched::critical in_runtime;
+      at_ns += 7'777'777;  // no multiple of anything
+      note_back(*sched::current_task(), {time_away::cause::parked, wait_reason::io_wait, false,
+                                         at_ns, at_ns + blocked, at_ns + blocked + queued});
+    };
+    const int64_t brief = period / 10;
+    at<35>([&] {
+      for (int i = 0; i < 100'000; ++i) wait(brief, brief / 2);
+    });
+    at<36>([&] {
+      for (int i = 0; i < 10'000; ++i) wait(period, period / 2);
+    });
+    const std::string bytes = bytes_of("wait");
+    EXPECT_THAT(sum_at(bytes, 35, "reason=IO wait").ns, within_percent(100'000 * brief, 5));
+    EXPECT_THAT(sum_at(bytes, 35, "reason=runnable").ns, within_percent(50'000 * brief, 5));
+    // Exact but for the cap, which so many at once may bring into play.
+    EXPECT_THAT(sum_at(bytes, 36, "reason=IO wait").ns, within_percent(10'000 * period, 5));
+    EXPECT_THAT(sum_at(bytes, 36, "reason=runnable").ns, within_percent(5'000 * period, 5));
+  });
+}
+
+// Recording everything that this world does would take the processors' whole time.
+TEST_F(WaitProfiles, TheCapMakesSamplingCoarserAndFineAgain) {
+  set_wait_profile_rate(2'000'000);
+  const int64_t finest = current_wait_sampling().period_ns;
+  in_world(1, [&] {
+    int64_t at_ns = 0;
+    const auto wait = [&] {
+      sched::critical in_runtime;
+      at_ns += int64_t{1} << 40;
+      note_back(*sched::current_task(),
+                {time_away::cause::parked, wait_reason::io_wait, false, at_ns,
+                 at_ns + (int64_t{1} << 34), at_ns + (int64_t{1} << 34)});
+    };
+    at<37>([&] {
+      for (int i = 0; i < 1'000'000 && current_wait_sampling().period_ns < 4 * finest; ++i) wait();
+    });
+    EXPECT_GE(current_wait_sampling().period_ns, 4 * finest);
+    EXPECT_TRUE(weft::test::eventually([&] {
+      this_task::sleep_for(10ms);
+      wait();
+      return current_wait_sampling().period_ns == finest;
+    }));
+  });
+}
+
+TEST_F(WaitProfiles, WaitOffCountsNothing) {
+  set_wait_profile_rate(0);
+  EXPECT_EQ(wait_profile_rate(), 0);
+  in_world(1, [] {
+    chan<int> c(0);
+    auto waiter = spawn([&] { at<38>([&] { c.recv(); }); });
+    EXPECT_TRUE(eventually_waiting(wait_reason::chan_receive, 1));
+    this_task::sleep_for(20ms);
+    EXPECT_EQ(sum_at(bytes_of("wait"), 38).count, 0);
+    c.send(1);
+    waiter.join();
+  });
+  EXPECT_EQ(sum_at(bytes_of("wait"), 38).count, 0);
+}
+
+// -- wall, deltas, tools
+
+TEST_F(WaitProfiles, WallIsTheIntervalForEveryTask) {
+  set_wait_profile_rate(100'000);
+  in_world(2, [] {
+    std::atomic<bool> stop{false};
+    chan<int> never(0);
+    std::vector<join_handle<void>> tasks;
+    for (int n = 0; n < 3; ++n) {
+      tasks.push_back(spawn([&, n] {
+        with_labels(labels{{"task", std::to_string(n)}}, [&] {
+          at<40>([&] {
+            if (n == 0) never.recv();
+            while (!stop) {
+              this_task::sleep_for(n == 1 ? 7ms : 1ms);
+              if (n == 2) compute(300'000);
+            }
+          });
+        });
+      }));
+    }
+    EXPECT_TRUE(eventually_waiting(wait_reason::chan_receive, 1));
+    const int64_t before = now();
+    int64_t from = 0, to = 0;
+    const auto pause = [&] {
+      from = now();
+      std::this_thread::sleep_for(1s);
+      to = now();
+      return true;
+    };
+    std::optional<profile_data> wall;
+    blocking([&] { wall = wall_profile().collect_over(pause, {}); });
+    const int64_t after = now();
+    stop = true;
+    never.send(1);
+    for (auto& t : tasks) t.join();
+    ASSERT_TRUE(wall.has_value());
+    EXPECT_GE(wall->duration_nanos, to - from);
+    int64_t sums[3] = {};
+    for (const sample& s : wall->samples) {
+      for (const auto& [key, value] : s.labels)
+        if (key == "task") sums[std::stoi(value)] += s.values[1];
+    }
+    for (int n = 0; n < 3; ++n) {
+      EXPECT_GE(sums[n], (to - from) * 9 / 10) << n;
+      EXPECT_LE(sums[n], (after - before) * 11 / 10) << n;
+    }
+  });
+}
+
+TEST_F(WaitProfiles, DeltaIsWhatHappenedBetween) {
+  set_wait_profile_rate(1);
+  set_block_profile_rate(1);
+  in_world(1, [] {
+    bracket earlier, later;
+    chan<int> c(0);
+    const auto wait = [&](bracket& b) {
+      one_wait<41>(
+          b, wait_reason::chan_receive, [&] { c.recv(); }, [&] { c.send(1); });
+    };
+    wait(earlier);
+    for (std::string_view name : {"block", "wait"}) {
+      bracket between;
+      std::optional<profile_data> d = find_profile(name)->collect_over(
+          [&] {
+            wait(between);
+            return true;
+          },
+          {});
+      ASSERT_TRUE(d.has_value());
+      EXPECT_GT(d->duration_nanos, 0);
+      const std::string bytes = encode(*d);
+      EXPECT_TRUE(valid_profile(bytes));
+      EXPECT_THAT(sum_at(bytes, 41).ns, within(between));
+    }
+  });
+}
+
+TEST_F(WaitProfiles, TheToolReadsThemAll) {
+  set_wait_profile_rate(1);
+  set_block_profile_rate(1);
+  set_mutex_profile_fraction(1);
+  in_world(1, [] {
+    with_labels(labels{{"request", "a b"}}, [] {
+      at<42>([] {
+        mutex m;
+        m.lock();
+        auto t = spawn([&] { at<43>([&] { std::lock_guard hold(m); }); });
+        EXPECT_TRUE(eventually_waiting(wait_reason::mutex_lock, 1));
+        this_task::sleep_for(20ms);
+        m.unlock();
+        t.join();
+      });
+    });
+  });
+  go_tool tool;
+  for (const char* name : {"block", "mutex", "wait"}) {
+    const std::string file = tool.write(std::string(name) + ".pb.gz", bytes_of(name));
+    const int place = std::string_view(name) == "mutex" ? 42 : 43;
+    const std::string function = "wait_test::at<" + std::to_string(place);
+    for (const char* report : {"-top", "-raw", "-traces"}) {
+      const auto shown =
+          tool.pprof({report, "-functions", "-nodecount=100000", "-nodefraction=0"}, file);
+      EXPECT_EQ(shown.exit_status, 0) << shown.out;
+      EXPECT_TRUE(shown.has(function)) << name << report << shown.out;
+    }
+    const auto tags = tool.pprof({"-tags"}, file);
+    EXPECT_TRUE(tags.has("a b")) << tags.out;
+    if (place == 43 && name == std::string_view("wait")) {
+      EXPECT_TRUE(tags.has("sync.Mutex.Lock") && tags.has("sleep")) << tags.out;
+      const auto leaves =
+          tool.pprof({"-top", "-tagleaf=reason", "-nodecount=100000", "-nodefraction=0"}, file);
+      EXPECT_TRUE(leaves.has("sync.Mutex.Lock")) << leaves.out;
+    }
+    const auto text = tool.pprof({"-top"}, tool.write(std::string(name) + ".txt", text_of(name)));
+    EXPECT_EQ(text.exit_status, 0) << text.out;
+  }
+}
+
+TEST_F(WaitProfiles, TheRuntimesOwnLocksHaveARoot) {
+  set_mutex_profile_fraction(1);
+  base::spinlock lock;
+  const int64_t before = base::g_runtime_lock_waits.count();
+  std::atomic<bool> tries{false};
+  lock.lock();
+  std::thread other([&] {
+    tries = true;
+    std::lock_guard hold(lock);
+  });
+  while (!tries) std::this_thread::yield();
+  std::this_thread::sleep_for(5ms);
+  // It may not have got as far: then it finds the lock free.
+  lock.unlock();
+  other.join();
+  if (base::g_runtime_lock_waits.count() == before) GTEST_SKIP() << "no contention came about";
+  EXPECT_NE(text_of("mutex").find("# [runtime locks: scheduler]"), std::string::npos);
+  EXPECT_TRUE(valid_profile(bytes_of("mutex")));
+}
+
+// Everything at once, for the sanitizers.
+TEST_F(WaitProfiles, RatesChangeAndProfilesAreReadWhileTasksWait) {
+  in_world(2, [] {
+    std::atomic<bool> stop{false};
+    mutex m;
+    chan<int> c(1);
+    std::vector<join_handle<void>> tasks;
+    for (int n = 0; n < weft::test::sized(16, 6); ++n) {
+      tasks.push_back(spawn([&, n] {
+        with_labels(labels{{"n", std::to_string(n)}}, [&] {
+          while (!stop) {
+            std::lock_guard hold(m);
+            c.try_send(n);
+            this_task::yield();
+            c.try_recv();
+            if (n % 4 == 0) this_task::sleep_for(100us);
+          }
+        });
+      }));
+    }
+    std::thread outsider([&] {
+      while (!stop) {
+        std::lock_guard hold(m);
+        std::this_thread::sleep_for(50us);
+      }
+    });
+    for (int i = 0; i < weft::test::sized(40, 10); ++i) {
+      set_block_profile_rate(i % 3 == 0 ? 0 : 1);
+      set_mutex_profile_fraction(i % 4);
+      set_wait_profile_rate(i % 5 == 0 ? 0 : i % 2 == 0 ? 1 : 5'000'000);
+      for (std::string_view name : {"block", "mutex", "wait"})
+        EXPECT_TRUE(valid_profile(bytes_of(name)));
+      this_task::sleep_for(2ms);
+    }
+    stop = true;
+    outsider.join();
+    for (auto& t : tasks) t.join();
+  });
+}
+
+}  // namespace
+}  // namespace weft::prof
