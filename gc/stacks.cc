@@ -126,7 +126,8 @@ void install_scan_port() noexcept {
 void mark_stopped_threads(marker& m) noexcept {
   sched::for_each_thread(
       [](sched::thread* th, void* arg) {
-        if (!th->rests.load(std::memory_order_acquire))
+        // One that passes the gate names a task that it does not execute; it has no roots.
+        if (sched::place_of(*th) == sched::thread_place::stopped)
           mark_thread(*static_cast<marker*>(arg), *th);
       },
       &m);
