@@ -65,7 +65,13 @@ void* aligned(size_t size, size_t alignment) noexcept {
 
 }  // namespace
 
-[[gnu::weak]] void* operator new(size_t size) {
+[[gnu::weak]]  // clang 14 declares the sized forms only with -fsized-deallocation, so <new> does
+               // not make them visible:
+// libraries would call libmimalloc's.
+#pragma GCC visibility push(default)
+
+               void*
+               operator new(size_t size) {
   if (counts_out(size)) [[unlikely]] {
     if (void* p = sample_allocation(size, 16, false)) return p;
   }
@@ -124,6 +130,8 @@ void* aligned(size_t size, size_t alignment) noexcept {
   release(p);
 }
 [[gnu::weak]] void operator delete[](void* p, size_t, std::align_val_t) noexcept { release(p); }
+
+#pragma GCC visibility pop
 
 // For functions.cc.
 extern "C" const char weft_new_linked;

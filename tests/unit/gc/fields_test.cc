@@ -85,7 +85,7 @@ class concrete : public abstract {
   WEFT_GC_BASES(abstract)
   WEFT_GC_FIELDS(mine_)
  public:
-  int number() override { return 1; }
+  int number() override { return static_cast<int>(n_); }
 
  private:
   long n_ = 0;

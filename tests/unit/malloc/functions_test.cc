@@ -208,17 +208,21 @@ TEST_P(Functions, EveryFormOfNewAndDelete) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(p) % 4096, 0u);
   delete p;
   delete[] opaque(new (std::nothrow) page[2]);
+#if defined(__cpp_sized_deallocation)
   operator delete (opaque(operator new(100)), size_t{100});
   operator delete[](opaque(operator new[](100)), size_t{100});
   operator delete (opaque(operator new(100, std::align_val_t(128))), size_t{100},
                    std::align_val_t(128));
+#endif
   operator delete(opaque(operator new(100, std::nothrow)), std::nothrow);
   operator delete[](opaque(operator new[](100, std::nothrow)), std::nothrow);
   operator delete(opaque(operator new(100, std::align_val_t(128), std::nothrow)),
                   std::align_val_t(128), std::nothrow);
   operator delete[](opaque(operator new[](100, std::align_val_t(128))), std::align_val_t(128));
+#if defined(__cpp_sized_deallocation)
   operator delete[](opaque(operator new[](100, std::align_val_t(128))), size_t{100},
                     std::align_val_t(128));
+#endif
   operator delete[](opaque(operator new[](100, std::align_val_t(128), std::nothrow)),
                     std::align_val_t(128), std::nothrow);
   EXPECT_EQ(record_.live_objects(), 0);

@@ -71,7 +71,8 @@ TEST(SampledStore, RandomBlocksKeepTheirBytesAndNeverOverlap) {
       live[p] = {size, mark};
     } else if (!live.empty()) {
       auto victim = std::next(live.begin(), static_cast<long>(random() % live.size()));
-      auto [p, b] = *victim;
+      unsigned char* p = victim->first;  // not a structured binding, which clang cannot capture
+      const auto b = victim->second;
       ASSERT_TRUE(std::all_of(p, p + b.size, [&](unsigned char c) { return c == b.mark; }));
       store_free(p);
       live.erase(victim);

@@ -639,7 +639,7 @@ TEST_F(WaitProfiles, DeltaIsWhatHappenedBetween) {
   set_wait_profile_rate(1);
   set_block_profile_rate(1);
   in_world(1, [] {
-    bracket earlier, later;
+    bracket earlier;
     chan<int> c(0);
     const auto wait = [&](bracket& b) {
       one_wait<41>(

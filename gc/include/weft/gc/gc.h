@@ -38,7 +38,11 @@ namespace weft::gc {
 template <class T, class... Args>
 T* make(Args&&... args) {
   const detail::type_info& type = detail::type_of<T>();
-  T* p = ::new (detail::allocate(type)) T(std::forward<Args>(args)...);
+  T* p;
+  if constexpr (std::is_constructible_v<T, Args...>)
+    p = ::new (detail::allocate(type)) T(std::forward<Args>(args)...);
+  else  // an aggregate, where the compiler does not take parentheses for it
+    p = ::new (detail::allocate(type)) T{std::forward<Args>(args)...};
   if constexpr (!std::is_trivially_destructible_v<T>) {
     if (type.destroy != nullptr) detail::arm(p);
   }
