@@ -28,10 +28,11 @@ namespace {
 
 // Every built-in profile. A new one is its own file and a line here.
 std::vector<prof::profile_source*> built_in() {
-  return {&prof::goroutine_profile(),     &prof::thread_profile(),      &prof::heap_profile_source(),
-          &prof::allocs_profile_source(), &prof::task_create_profile(), &prof::stack_profile(),
-          &prof::block_profile(),         &prof::mutex_profile(),       &prof::wait_profile(),
-          &prof::wall_profile()};
+  return {&prof::goroutine_profile(),   &prof::thread_profile(),
+          &prof::heap_profile_source(), &prof::allocs_profile_source(),
+          &prof::task_create_profile(), &prof::stack_profile(),
+          &prof::block_profile(),       &prof::mutex_profile(),
+          &prof::wait_profile(),        &prof::wall_profile()};
 }
 
 std::atomic<int> g_rate{prof::default_cpu_hz};
