@@ -60,7 +60,7 @@ bool stressed() { return g_options.always || g_options.alloc_every != 0 || g_opt
 
 TEST(pacing, growth_stays_near_the_goal) {
   read_options();
-  if (stressed()) GTEST_SKIP();
+  if (stressed()) GTEST_SKIP() << "a stress mode decides when cycles begin";
   weft::run([] {
     root<link> data(chain(16 << 20));
     collect();
@@ -80,7 +80,7 @@ TEST(pacing, growth_stays_near_the_goal) {
 // Half of what would be used without a limit: the collector works more often, nothing fails.
 TEST(pacing, the_limit_brings_cycles_forward) {
   read_options();
-  if (stressed()) GTEST_SKIP();
+  if (stressed()) GTEST_SKIP() << "a stress mode decides when cycles begin";
   weft::run([] {
     root<link> data(chain(8 << 20));
     collect();
