@@ -65,13 +65,11 @@ void* aligned(size_t size, size_t alignment) noexcept {
 
 }  // namespace
 
-[[gnu::weak]]  // clang 14 declares the sized forms only with -fsized-deallocation, so <new> does
-               // not make them visible:
-// libraries would call libmimalloc's.
+// clang 14 declares the sized forms only with -fsized-deallocation, so <new> does not make them
+// visible: libraries would call libmimalloc's.
 #pragma GCC visibility push(default)
 
-               void*
-               operator new(size_t size) {
+[[gnu::weak]] void* operator new(size_t size) {
   if (counts_out(size)) [[unlikely]] {
     if (void* p = sample_allocation(size, 16, false)) return p;
   }
