@@ -225,6 +225,7 @@ void* refill(mutator& m, uint32_t kind_index) noexcept {
     open_run(c);
     const auto bytes = static_cast<size_t>(c.limit - c.cur);
     account(m, bytes / c.stride, bytes);
+    k.allocated.fetch_add(bytes / c.stride, std::memory_order_relaxed);
     clip_at_sample(m, c);
   }
   char* p = c.cur;
@@ -297,6 +298,7 @@ void retire_cells(bool marked) noexcept {
                            std::memory_order_relaxed);
           m->bytes.store(m->bytes.load(std::memory_order_relaxed) - bytes,
                          std::memory_order_relaxed);
+          g_kinds[s.kind].allocated.fetch_sub(to - from, std::memory_order_relaxed);
           g_counters.allocated.fetch_sub(bytes, std::memory_order_relaxed);
           g_counters.live.fetch_sub(bytes, std::memory_order_relaxed);
           // The distance that was drawn goes on from here.

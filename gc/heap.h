@@ -52,6 +52,8 @@ struct kind {
   span_list partial;  // swept, with free slots
   span_list full;     // swept
   span_list unswept;  // since the last cycle
+  // Objects, ever; those in runs included.
+  std::atomic<uint64_t> allocated{0}, freed{0};
 };
 
 inline constexpr uint32_t max_kinds = 16384;
@@ -129,6 +131,9 @@ struct heap_counters {
   std::atomic<uint64_t> freed_objects{0};
 };
 extern heap_counters g_counters;
+
+// What the tables of profiles take, for read_mem_stats().
+void set_profile_table_bytes(uint64_t (*bytes)() noexcept) noexcept;
 
 // For fork().
 void lock_heap() noexcept;

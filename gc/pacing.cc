@@ -59,8 +59,8 @@ std::atomic<int64_t> g_unreported_ns{0};  // of tasks, for the limiter
 // The collector's.
 uint64_t g_credited = 0;
 int64_t g_mark_began = 0, g_mark_cpu = 0, g_mark_cpu_began = 0;
-double g_scannable = 1;  // share of the bytes alive that were scanned in the last cycle
-uint64_t g_stacks = 0;   // bytes of stack that the last cycle scanned
+double g_scannable = 1;             // share of the bytes alive that were scanned in the last cycle
+std::atomic<uint64_t> g_stacks{0};  // bytes of stack that the last cycle scanned
 int64_t g_process_cpu = 0, g_limiter_cpu = 0, g_collector_cpu = 0, g_cycle_task_ns = 0;
 uint64_t g_allocated_at_poll = 0;
 
@@ -72,27 +72,12 @@ int64_t process_cpu_ns() noexcept {
 
 int processors() noexcept { return std::max(1, sched::current_max_procs()); }
 
-// Resident bytes without pages of files; 0 if the kernel does not say.
-uint64_t anonymous_bytes() noexcept {
-  static const int fd = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  static const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  char text[128];
-  const ssize_t n = fd < 0 ? -1 : ::pread(fd, text, sizeof text, 0);
-  if (n <= 0) return 0;
-  uint64_t fields[3] = {};
-  const char* at = text;
-  for (uint64_t& f : fields) {
-    while (at < text + n && *at == ' ') ++at;
-    at = std::from_chars(at, text + n, f).ptr;
-  }
-  return fields[1] > fields[2] ? (fields[1] - fields[2]) * page : 0;
-}
-
 memory_use use_now() noexcept {
   if (g_limit.load(std::memory_order_relaxed) == INT64_MAX) return {};
   const uint64_t allocated = g_counters.allocated.load(std::memory_order_relaxed);
   const uint64_t freed = g_counters.freed.load(std::memory_order_relaxed);
-  return {anonymous_bytes(), page_counters().free_bytes, allocated > freed ? allocated - freed : 0};
+  return {resident_anonymous_bytes(), page_counters().free_bytes,
+          allocated > freed ? allocated - freed : 0};
 }
 
 // g_lock held.
@@ -126,6 +111,23 @@ void report_thrashing(double share) noexcept {
 }
 
 }  // namespace
+
+uint64_t resident_anonymous_bytes() noexcept {
+  static const int fd = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  static const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  char text[128];
+  const ssize_t n = fd < 0 ? -1 : ::pread(fd, text, sizeof text, 0);
+  if (n <= 0) return 0;
+  uint64_t fields[3] = {};
+  const char* at = text;
+  for (uint64_t& f : fields) {
+    while (at < text + n && *at == ' ') ++at;
+    at = std::from_chars(at, text + n, f).ptr;
+  }
+  return fields[1] > fields[2] ? (fields[1] - fields[2]) * page : 0;
+}
+
+uint64_t last_scanned_stack_bytes() noexcept { return g_stacks.load(std::memory_order_relaxed); }
 
 void start_pacing(int percent, int64_t limit) noexcept {
   std::lock_guard hold(g_lock);

@@ -38,6 +38,11 @@ bool pacing_poll() noexcept;
 // time already.
 bool over_hard_limit() noexcept;
 
+// Resident bytes of the process without pages of files, 0 if the kernel does not say; and bytes of
+// stack that the last cycle scanned.
+uint64_t resident_anonymous_bytes() noexcept;
+uint64_t last_scanned_stack_bytes() noexcept;
+
 // For fork().
 void lock_pacing() noexcept;
 void unlock_pacing() noexcept;

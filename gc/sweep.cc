@@ -125,6 +125,7 @@ bool sweep_span(span& s) noexcept {
   s.next_slot = 0;
   s.fresh = false;
   g_counters.freed.fetch_add((before - after) * s.stride, std::memory_order_relaxed);
+  g_kinds[s.kind].freed.fetch_add(before - after, std::memory_order_relaxed);
   g_counters.freed_objects.fetch_add(before - after, std::memory_order_relaxed);
   s.swept.store(epoch, std::memory_order_release);  // [ord gc.swept]
   g_unswept.fetch_sub(1, std::memory_order_relaxed);
