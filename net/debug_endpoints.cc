@@ -4,6 +4,7 @@
 // run on tasks (mounted on a program's mux) and on plain threads (the debug server) alike.
 #include "net/debug_endpoints.h"
 
+#include <weft/blocking.h>
 #include <weft/debug/debug.h>
 #include <weft/pprof.h>
 #include <weft/task.h>
@@ -110,7 +111,8 @@ void send_attachment(response_writer& w, const std::string& name, const std::str
 }
 
 void send_profile(response_writer& w, const std::string& name, const prof::profile_data& data) {
-  send_attachment(w, name, prof::gzip(prof::encode(data)));
+  // Other tasks need not wait until everything is named and packed.
+  send_attachment(w, name, blocking([&] { return prof::gzip(prof::encode(data)); }));
 }
 
 // The right to do heavy work: stacks of all tasks, symbols, encoding. One request at a time has it,

@@ -15,11 +15,16 @@
 #include "profiler/capture.h"
 
 #include <sched.h>
+#include <weft/blocking.h>
+#include <weft/mutex.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/futex.h"
@@ -42,7 +47,6 @@ using sched::thread;
 constexpr size_t max_depth = 1024;
 constexpr size_t max_name = 128;
 constexpr int64_t signal_patience_ns = 100'000'000;
-constexpr size_t records_between_looks = 256;
 constexpr int max_attempts = 64;
 constexpr int max_silences = 3;  // a thread that blocks the signal does not answer at all
 
@@ -58,6 +62,9 @@ struct raw_capture {
   int64_t since_ns;
   const void* labels;  // retained
   task_stack stack;
+  const void* waits_on;
+  uintptr_t owner_page;          // of the lock it waits for (lock_owner.h), 0: of none
+  uintptr_t stack_lo, stack_hi;  // of what it runs on; 0 before the first run
   char name[max_name];
   size_t depth;
   bool truncated;
@@ -65,7 +72,30 @@ struct raw_capture {
   uintptr_t pcs[max_depth];
 };
 
+bool is_lock(sched::wait_reason r) noexcept {
+  using enum sched::wait_reason;
+  return r == mutex_lock || r == rwmutex_lock || r == rwmutex_rlock;
+}
+
+// For the holder of a claim, and for the task itself.
+void copy_place(raw_capture& out, const task& t) noexcept {
+  if (t.stk != nullptr) {
+    out.stack_lo = reinterpret_cast<uintptr_t>(t.stk->lo);
+    out.stack_hi = reinterpret_cast<uintptr_t>(t.stk->hi);
+  } else if (t.foreign) {
+    out.stack_lo = t.own_thread->stack_lo;
+    out.stack_hi = t.own_thread->stack_hi;
+  }
+  if (out.status != task_status::waiting) return;
+  out.waits_on = t.waits_on;
+  // The lock outlives the wait, and the claim keeps the waiter from ending it.
+  if (is_lock(out.reason) && t.waits_on != nullptr)
+    out.owner_page = weft::detail::owner_page(*static_cast<const mutex*>(t.waits_on));
+}
+
 void copy_identity(raw_capture& out, const task& t, uint32_t word) noexcept {
+  out.waits_on = nullptr;
+  out.owner_page = out.stack_lo = out.stack_hi = 0;
   out.id = t.id;
   out.parent_id = t.parent_id;
   out.created_by = t.created_by;
@@ -105,6 +135,7 @@ bool capture_claimed(task& t, size_t depth, raw_capture& out) noexcept {
   uint32_t word;
   if (!sched::claim(t, word)) return false;
   copy_identity(out, t, word);
+  copy_place(out, t);
   out.leaf_is_exact = false;
   out.stack = {};
   if (t.stk == nullptr) {
@@ -149,6 +180,7 @@ bool answer(void* ucontext) noexcept {
     r->executing = t;
     if (t != nullptr) {
       copy_identity(r->result, *t, t->state.load(std::memory_order_relaxed));
+      copy_place(r->result, *t);
       r->result.leaf_is_exact = true;
       copy_stack(r->result, *t, from.rsp);
       unwind_into(r->result, from, range_for(*th, t, from.rsp), r->depth);
@@ -213,6 +245,8 @@ void fill_snapshot(task_snapshot& s, const raw_capture& raw, int64_t now) {
   bool timed = waiting || raw.status == task_status::blocking;
   s.wait_ns = timed && now > raw.since_ns ? now - raw.since_ns : 0;
   s.since_ns = raw.since_ns;
+  s.waits_on = raw.waits_on;
+  s.held_by = 0;
   s.locked_to_thread = raw.locked_to_thread;
   s.foreign = raw.foreign;
   s.pcs.assign(raw.pcs, raw.pcs + raw.depth);
@@ -318,6 +352,43 @@ bool capture_one(task& t, const capture_options& options, size_t depth, raw_capt
 
 }  // namespace
 
+namespace {
+
+// Which task a page of a stack belongs to. Made when the first task that waits for a lock is met: a
+// second pass over all tasks, for their stacks' bounds alone.
+class stack_owners {
+ public:
+  uint64_t at(uintptr_t page, raw_capture& scratch) {
+    if (stacks_.empty()) collect(scratch);
+    const auto after = std::ranges::upper_bound(stacks_, page, {}, &entry::lo);
+    if (after == stacks_.begin() || page >= after[-1].hi) return 0;
+    return after[-1].id;
+  }
+
+ private:
+  struct entry {
+    uintptr_t lo, hi;
+    uint64_t id;
+  };
+  void collect(raw_capture& scratch) {
+    using weft::detail::lock_owner;
+    const size_t records = sched::task_record_count();
+    for (size_t i = 0; i < records; ++i) {
+      if (!capture_one(sched::task_record(i), 1, true, scratch)) continue;
+      weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(scratch.labels));
+      if (scratch.stack_hi == 0) continue;
+      // As far as an owner's address tells: whole pages, and not their highest bits.
+      stacks_.push_back({scratch.stack_lo & lock_owner::address_bits & ~(lock_owner::page_size - 1),
+                         scratch.stack_hi & lock_owner::address_bits, scratch.id});
+    }
+    std::ranges::sort(stacks_, {}, &entry::lo);
+    if (stacks_.empty()) stacks_.push_back({0, 0, 0});
+  }
+  std::vector<entry> stacks_;
+};
+
+}  // namespace
+
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit) {
   install_capture_signal();
@@ -332,13 +403,31 @@ size_t capture_tasks(const capture_options& options,
   }
   task_snapshot snapshot;
   auto raw = std::make_unique<raw_capture>();
+  std::unique_ptr<raw_capture> other;
+  stack_owners owners;
+  std::optional<weft::detail::blocking_scope> without_processor;
+  const auto give_up = [&] {
+    if (options.give_up_processor && me != nullptr && !me->foreign) without_processor.emplace();
+  };
+  give_up();
   size_t records = sched::task_record_count();
   for (size_t i = 0; i < records; ++i) {
     task& t = sched::task_record(i);
     if (&t == me) continue;
-    if (i % records_between_looks == 0 && options.stop && options.stop()) break;
+    if (options.stop && i % options.between_stops == options.between_stops - 1) {
+      without_processor.reset();
+      if (options.stop()) break;
+      give_up();
+    }
     if (!capture_one(t, options, depth, *raw)) continue;
     fill_snapshot(snapshot, *raw, base::now_ns());
+    if (!options.owners) snapshot.waits_on = nullptr;
+    if (options.owners && raw->owner_page != 0) {
+      if (other == nullptr) other = std::make_unique<raw_capture>();
+      snapshot.held_by = owners.at(raw->owner_page, *other);
+      // A lock that its waiter was handed already, or a writer's that waits for readers.
+      if (snapshot.held_by == snapshot.id) snapshot.held_by = 0;
+    }
     visit(snapshot);
     ++visited;
   }

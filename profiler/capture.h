@@ -13,8 +13,13 @@ struct capture_options {
   size_t depth = 512;            // frames kept per task, leaf side first; at most 1024
   bool system_tasks = false;     // also the runtime's own tasks and foreign threads
   bool foreign_threads = false;  // of the latter only those that wait in a primitive of weft's
+  bool owners = false;           // task_snapshot::held_by is wanted
   // Asked every few hundred tasks: true ends the capture, which is then incomplete. Null: never.
   std::function<bool()> stop = {};
+  size_t between_stops = 256;  // how many records are looked at between two calls of `stop`
+  // A capture takes long, and what else waits for the calling task's processor waits as long: true
+  // gives the processor up (weft::blocking). It is asked for again before `stop` is called.
+  bool give_up_processor = false;
 };
 
 // Captures every task once and hands it to `visit`: the calling task first, if the caller is one,

@@ -1,5 +1,6 @@
 #include "profiler/goroutine_profile.h"
 
+#include <weft/blocking.h>
 #include <weft/task.h>
 
 #include <chrono>
@@ -31,9 +32,23 @@ class goroutine_source final : public profile_source {
   }
 
   bool write_text(const text_sink& sink, int debug, const collect_options& options) const override {
-    if (debug == 1) return write_count_text(sink, "goroutine", collect_tasks(options));
     bool open = true;
-    write_task_dump([&](std::string_view piece) { return open = open && sink(piece); });
+    if (debug == 1) {
+      // Naming the frames takes long too; the text is one record per distinct stack.
+      const std::string text = blocking([&] {
+        std::string all;
+        write_count_text(
+            [&](std::string_view piece) {
+              all += piece;
+              return true;
+            },
+            "goroutine", collect_tasks(options));
+        return all;
+      });
+      return sink(text);
+    }
+    write_task_dump([&](std::string_view piece) { return open = open && sink(piece); },
+                    {.give_up_processor = true, .waits = true});
     return open;
   }
 
@@ -43,6 +58,8 @@ class goroutine_source final : public profile_source {
     sample_set set(1);
     capture_options options;
     options.stop = how.abandoned;
+    options.between_stops = 65'536;
+    options.give_up_processor = true;
     capture_tasks(options, [&](const task_snapshot& t) {
       set.add({{t.pcs, t.leaf_is_exact, t.truncated}, &t.labels, {}, {}}, 1);
     });
@@ -57,15 +74,32 @@ profile_source& goroutine_profile() {
   return profile;
 }
 
-size_t write_task_dump(const text_sink& sink, bool system_tasks) {
-  task_dump_writer writer(sink, process_symbols(),
-                          system_tasks ? leaf_frames::all : leaf_frames::hide_runtime);
-  capture_options options;
-  options.system_tasks = system_tasks;
+// Text is handed over between captures, with the processor that the capture may have given up: a
+// sink is the caller's code.
+size_t write_task_dump(const text_sink& sink, const dump_options& how) {
+  std::string pending;
   bool open = true;  // who reads may have gone
-  options.stop = [&] { return !open; };
-  capture_tasks(options, [&](const task_snapshot& t) { open = writer.add(t) && open; });
+  const auto flush = [&] {
+    open = open && (pending.empty() || sink(pending));
+    pending.clear();
+    return !open;
+  };
+  task_dump_writer writer(
+      [&](std::string_view piece) {
+        pending += piece;
+        return true;
+      },
+      process_symbols(), how.system_tasks ? leaf_frames::all : leaf_frames::hide_runtime);
+  capture_options options;
+  options.system_tasks = how.system_tasks;
+  options.give_up_processor = how.give_up_processor;
+  options.owners = how.waits;
+  // With a processor to be asked for each time, less often.
+  options.between_stops = how.give_up_processor ? 8192 : 1024;
+  options.stop = flush;
+  capture_tasks(options, [&](const task_snapshot& t) { writer.add(t); });
   writer.finish();
+  flush();
   return writer.tasks();
 }
 

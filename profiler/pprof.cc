@@ -1,3 +1,4 @@
+#include <weft/blocking.h>
 #include <weft/error.h>
 #include <weft/pprof.h>
 #include <weft/task.h>
@@ -71,7 +72,9 @@ int set_mutex_profile_fraction(int n) noexcept { return prof::set_mutex_fraction
 void set_wait_profile_rate(int64_t ns) noexcept { prof::set_wait_rate(ns); }
 int64_t wait_profile_rate() noexcept { return prof::wait_rate(); }
 
-size_t dump_tasks(std::ostream& out) { return prof::write_task_dump(prof::into_stream(out)); }
+size_t dump_tasks(std::ostream& out) {
+  return prof::write_task_dump(prof::into_stream(out), {.give_up_processor = true, .waits = true});
+}
 
 void pprof::start_cpu_profile(std::ostream& out) {
   started_profile& s = started();
@@ -135,7 +138,8 @@ void profile_source::write_to(std::ostream& out, int debug) const {
     write_text(into_stream(out), debug, {});
     return;
   }
-  std::string bytes = gzip(encode(collect({})));
+  // Others need not wait for a million stacks to be named and packed.
+  std::string bytes = blocking([this] { return gzip(encode(collect({}))); });
   out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 

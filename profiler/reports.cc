@@ -48,7 +48,7 @@ bool shows_system() { return base::traceback_level() >= base::traceback::system;
 // As in Go, "single" narrows the report of a panic only: a fatal error concerns all tasks.
 // Deadlocks come last: readers of Go's reports stop at what they do not know.
 void dump_tasks_to(int fd) {
-  write_task_dump(to_fd(fd), shows_system());
+  write_task_dump(to_fd(fd), {.system_tasks = shows_system()});
   if (find_deadlocks().empty()) return;
   to_fd(fd)("\n");
   write_deadlocks(to_fd(fd));

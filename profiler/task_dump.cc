@@ -15,6 +15,10 @@
 //            the bracket would make the whole task invisible to it. ',', '[' and ']' in a name are
 //            written \x2c, \x5b and \x5d for the same readers. Labels do follow the bracket, as in
 //            Go 1.27, and only where the program set some.
+// Waits      "on 0x7f3b5c2d10" is the channel, lock, group, … that the task waits for, whose kind
+// the
+//            wait reason tells; "held by goroutine 8" the task that holds that lock. Both stand
+//            before the other items that Go does not know, for the same readers.
 // Functions  stand without return type and with (...) for the parameter list: Go's readers take the
 //            last pair of parentheses for argument values. File and line tell overloads apart.
 // Offsets    are return address - entry, as in Go (debug=1 counts from the call instead).
@@ -139,6 +143,14 @@ void task_dump_writer::append_header(const task_snapshot& task) {
     out_ += ", ";
     out_ += std::to_string(task.wait_ns / minute_nanos);
     out_ += " minutes";
+  }
+  if (task.waits_on != nullptr) {
+    out_ += ", on ";
+    append_hex(out_, reinterpret_cast<uintptr_t>(task.waits_on));
+  }
+  if (task.held_by != 0) {
+    out_ += ", held by goroutine ";
+    out_ += std::to_string(task.held_by);
   }
   if (task.locked_to_thread) out_ += ", locked to thread";
   if (!task.name.empty()) out_ += name_item(task.name);

@@ -26,6 +26,8 @@ struct task_snapshot {
   std::string_view status;  // "running", "runnable", "syscall", or the wait reason ("chan receive")
   int64_t wait_ns = 0;      // how long it has waited; 0 when not waiting
   int64_t since_ns = 0;     // of CLOCK_MONOTONIC: when it came into that status
+  const void* waits_on = nullptr;  // the channel, lock, group, … it waits for; null: nothing known
+  uint64_t held_by = 0;            // the task that holds that lock; 0: none, or not known
   bool locked_to_thread = false;
   bool foreign = false;        // a thread that is not a worker
   std::vector<uintptr_t> pcs;  // leaf first; see leaf_is_exact

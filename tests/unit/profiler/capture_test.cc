@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <sstream>
 #include <string>
 
@@ -161,6 +162,118 @@ TEST(Capture, EveryTaskOnceWhileAllOfThemMove) {
   });
 }
 
+// A waiter for a lock says which one, and which task holds it: one that waits itself, or executes.
+TEST(GoroutineProfile, DumpNamesLocksAndTheirOwners) {
+  run({.max_procs = 2}, [] {
+    mutex parked_lock, busy_lock;
+    chan<int> c(0);
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> parked_owner{0}, busy_owner{0};
+    go([&] {
+      std::lock_guard hold(parked_lock);
+      parked_owner = this_task::id();
+      parked_in_receive(c);
+    });
+    go([&] {
+      std::lock_guard hold(busy_lock);
+      busy_owner = this_task::id();
+      burn_here(stop);
+    });
+    while (parked_owner == 0 || busy_owner == 0) this_task::yield();
+    go([&] { std::lock_guard hold(parked_lock); });
+    go([&] { std::lock_guard hold(busy_lock); });
+    const auto line = [](const mutex& m, uint64_t owner) {
+      std::ostringstream text;
+      text << "[sync.Mutex.Lock, on " << static_cast<const void*>(&m) << ", held by goroutine "
+           << owner << "]";
+      return text.str();
+    };
+    std::string text;
+    do {
+      this_task::yield();
+      std::ostringstream out;
+      dump_tasks(out);
+      text = out.str();
+    } while (text.find(line(parked_lock, parked_owner)) == std::string::npos ||
+             text.find(line(busy_lock, busy_owner)) == std::string::npos);
+    stop = true;
+    c.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
+// As Go's TestGoroutineProfile: known numbers of tasks in known places, with labels. What its
+// document promises: every task that is there for the whole of a profile, once.
+[[gnu::noinline]] void parked_in_select(chan<int> a, chan<int> b) {
+  select(on_recv(a, [](auto&&) {}), on_recv(b, [](auto&&) {}));
+  asm volatile("");
+}
+[[gnu::noinline]] void parked_in_lock(mutex& m) {
+  std::lock_guard hold(m);
+  asm volatile("");
+}
+[[gnu::noinline]] void parked_in_sleep(const std::atomic<bool>& stop) {
+  while (!stop) this_task::sleep_for(std::chrono::milliseconds(20));
+  asm volatile("");
+}
+
+TEST(GoroutineProfile, KnownPopulationsAreCountedExactly) {
+  run({.max_procs = 2}, [] {
+    chan<int> a(0), b(0);
+    mutex m;
+    std::atomic<bool> stop{false};
+    m.lock();
+    for (int i = 0; i < 50; ++i) go([a] { parked_in_receive(a); });
+    for (int i = 0; i < 44; ++i) go([a, b] { parked_in_select(a, b); });
+    with_labels({{"kind", "locker"}}, [&] {
+      for (int i = 0; i < 40; ++i) go([&] { parked_in_lock(m); });
+    });
+    for (int i = 0; i < 36; ++i) {
+      // Two sets of labels, so two records.
+      with_labels({{"kind", i % 3 == 0 ? "third" : "rest"}},
+                  [&] { go([&] { parked_in_sleep(stop); }); });
+    }
+    const std::map<std::pair<std::string, std::string>, int64_t> wanted = {
+        {{"parked_in_receive", ""}, 50},
+        {{"parked_in_select", ""}, 44},
+        {{"parked_in_lock", "locker"}, 40},
+        {{"parked_in_sleep", "third"}, 12},
+        {{"parked_in_sleep", "rest"}, 24}};
+    this_task::sleep_for(std::chrono::milliseconds(50));  // most of them have arrived
+    std::map<std::pair<std::string, std::string>, int64_t> found;
+    do {
+      found.clear();
+      int64_t total = 0;
+      std::ostringstream out;
+      pprof::lookup("goroutine")->write_to(out, 0);
+      ASSERT_TRUE(prof::test::valid_profile(out.str()));
+      const auto profile = prof::test::decode_profile(out.str());
+      const auto text = [&](int64_t i) { return profile.string_table(static_cast<int>(i)); };
+      for (const auto& s : profile.sample()) {
+        total += s.value(0);
+        std::string label;
+        for (const auto& l : s.label()) label = text(l.str());
+        for (uint64_t id : s.location_id()) {
+          for (const auto& l : profile.location(static_cast<int>(id) - 1).line()) {
+            const std::string name =
+                text(profile.function(static_cast<int>(l.function_id()) - 1).name());
+            for (const auto& [place, n] : wanted) {
+              if (name.find(place.first) != std::string::npos && label == place.second &&
+                  name.find("lambda") == std::string::npos)
+                found[place] += s.value(0);
+            }
+          }
+        }
+      }
+      EXPECT_EQ(total, 50 + 44 + 40 + 36 + 1);  // in every profile, wherever they are
+    } while (found != wanted);
+    m.unlock();
+    stop = true;
+    a.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+}
+
 TEST(GoroutineProfile, TotalsMatchAndLabelsShow) {
   run({.max_procs = 2}, [] {
     chan<int> c(0);
@@ -181,7 +294,7 @@ TEST(GoroutineProfile, TotalsMatchAndLabelsShow) {
     EXPECT_TRUE(prof::test::valid_profile(binary.str()));
     std::ostringstream full;
     EXPECT_EQ(dump_tasks(full), 8u);
-    EXPECT_NE(full.str().find("[chan receive]"), std::string::npos) << full.str();
+    EXPECT_NE(full.str().find("[chan receive, on 0x"), std::string::npos) << full.str();
     EXPECT_NE(full.str().find("created by "), std::string::npos) << full.str();
     c.close();
     while (num_tasks() > 1) this_task::yield();
