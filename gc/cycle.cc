@@ -474,6 +474,8 @@ heap_stats stats() noexcept {
   for (int i = 0; i < 2; ++i) s.last_pause_ns[i] = g_stats.pause[i].load(std::memory_order_relaxed);
   s.gc_cpu_ns = g_stats.cpu.load(std::memory_order_relaxed);
   s.stop_retries = g_stats.retries.load(std::memory_order_relaxed);
+  s.percent = pacing_percent();
+  s.memory_limit = pacing_limit();
   return s;
 }
 

@@ -148,6 +148,12 @@ int set_pacing_percent(int percent) noexcept {
   return before;
 }
 
+int pacing_percent() noexcept {
+  unstopped here;
+  std::lock_guard hold(g_lock);
+  return g_pacer.percent();
+}
+
 int64_t set_pacing_limit(int64_t bytes) noexcept {
   unstopped here;
   std::lock_guard hold(g_lock);

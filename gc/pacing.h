@@ -14,6 +14,7 @@ void start_pacing(int percent, int64_t limit) noexcept;
 // Return the value before. Any thread.
 int set_pacing_percent(int percent) noexcept;
 int64_t set_pacing_limit(int64_t bytes) noexcept;
+int pacing_percent() noexcept;
 int64_t pacing_limit() noexcept;
 uint64_t heap_goal() noexcept;
 

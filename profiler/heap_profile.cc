@@ -20,6 +20,7 @@
 #include "profiler/heap_profile.h"
 
 #include <weft/gc/gc.h>
+#include <weft/mem_stats.h>
 
 #include <algorithm>
 #include <atomic>
@@ -32,6 +33,7 @@
 
 #include "base/alloc_sampling.h"
 #include "base/options.h"
+#include "gc/heap.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/pprof_encoder.h"
 #include "profiler/stack_here.h"
@@ -153,10 +155,10 @@ void sweep_ended() noexcept {
   unwind_refresh();
 }
 
+uint64_t table_bytes() noexcept { return g_ordinary.stats().bytes + g_collected.stats().bytes; }
+
 constexpr base::alloc_port port{
     .allocated = allocated, .freed = freed, .cycle_ended = cycle_ended, .sweep_ended = sweep_ended};
-
-constinit std::atomic<std::string (*)()> g_mem_stats_text{nullptr};
 
 // ---- reading -----------------------------------------------------------------------------------
 
@@ -259,8 +261,7 @@ class heap_source final : public profile_source {
   bool write_text(const text_sink& sink, int, const collect_options& options) const override {
     // The statistics first, before this has allocated anything but what the collection took.
     if (options.gc) prepare(options);
-    auto* write = g_mem_stats_text.load(std::memory_order_acquire);
-    const std::string trailer = write != nullptr ? write() : std::string();
+    const std::string trailer = mem_stats_text(read_mem_stats());
     unwind_refresh();
     const int64_t shown = std::max<int64_t>(base::mem_profile_rate(), 1);
     std::vector<sample> samples = samples_of(
@@ -298,7 +299,10 @@ profile_source& allocs_profile_source() {
   return profile;
 }
 
-void install_heap_profile() noexcept { base::set_alloc_port(port); }
+void install_heap_profile() noexcept {
+  base::set_alloc_port(port);
+  gc::set_profile_table_bytes(table_bytes);
+}
 
 void heap_profile_from_environment() {
   // Once: what the program sets later stays.
@@ -308,10 +312,6 @@ void heap_profile_from_environment() {
   if (seed >= 0) base::seed_sample_rngs(static_cast<uint64_t>(seed));
   const int64_t rate = base::debug_number("memprofilerate", 0, -1);
   if (rate >= 0) base::set_mem_profile_rate(rate);
-}
-
-void set_mem_stats_text(std::string (*write)()) noexcept {
-  g_mem_stats_text.store(write, std::memory_order_release);
 }
 
 bucket_table::statistics heap_profile_statistics(base::heap_kind kind) noexcept {

@@ -34,8 +34,4 @@ struct heap_amount {
 };
 heap_amount scale_heap_sample(heap_amount sampled, int64_t rate) noexcept;
 
-// The text that ends debug=1, "\n# runtime.MemStats\n...", is written by who knows the numbers;
-// null: it is left out.
-void set_mem_stats_text(std::string (*write)()) noexcept;
-
 }  // namespace weft::prof

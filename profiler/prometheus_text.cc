@@ -3,8 +3,11 @@
 #include <dirent.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <weft/gc/gc.h>
+#include <weft/mem_stats.h>
 #include <weft/task.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -131,6 +134,73 @@ void write_scheduler(prometheus_writer& out) {
               static_cast<double>(sched::retakes()));
 }
 
+// client_golang's Go collector, names and help; the heap is the collected one.
+void write_memory(prometheus_writer& out) {
+  const mem_stats m = read_mem_stats();
+  const auto n = [](uint64_t v) { return static_cast<double>(v); };
+  std::vector<uint64_t> pauses(m.pause_ns.begin(),
+                               m.pause_ns.begin() + std::min<size_t>(m.num_gc, m.pause_ns.size()));
+  std::sort(pauses.begin(), pauses.end());
+  out.family("go_gc_duration_seconds", "summary",
+             "A summary of the pause duration of garbage collection cycles.");
+  static constexpr std::pair<size_t, std::string_view> quantiles[] = {
+      {0, "0"}, {1, "0.25"}, {2, "0.5"}, {3, "0.75"}, {4, "1"}};
+  for (auto [quarter, name] : quantiles) {
+    const double pause = pauses.empty() ? 0 : n(pauses[(pauses.size() - 1) * quarter / 4]);
+    out.value(pause / 1e9, {{"quantile", name}});
+  }
+  out.value(n(m.pause_total_ns) / 1e9, {}, "_sum");
+  out.value(m.num_gc, {}, "_count");
+
+  const gc::heap_stats s = gc::stats();
+  if (s.percent != 0) {
+    out.gauge("go_gc_gogc_percent",
+              "Heap size target percentage configured by the user, otherwise 100.", s.percent);
+    out.gauge("go_gc_gomemlimit_bytes",
+              "Go runtime memory limit configured by the user, otherwise math.MaxInt64.",
+              static_cast<double>(s.memory_limit));
+  }
+  out.gauge("go_memstats_alloc_bytes", "Number of bytes allocated and still in use.", n(m.alloc));
+  out.counter("go_memstats_alloc_bytes_total", "Total number of bytes allocated, even if freed.",
+              n(m.total_alloc));
+  out.gauge("go_memstats_sys_bytes", "Number of bytes obtained from system.", n(m.sys));
+  out.counter("go_memstats_mallocs_total", "Total number of mallocs.", n(m.mallocs));
+  out.counter("go_memstats_frees_total", "Total number of frees.", n(m.frees));
+  out.gauge("go_memstats_heap_alloc_bytes", "Number of heap bytes allocated and still in use.",
+            n(m.heap_alloc));
+  out.gauge("go_memstats_heap_sys_bytes", "Number of heap bytes obtained from system.",
+            n(m.heap_sys));
+  out.gauge("go_memstats_heap_idle_bytes", "Number of heap bytes waiting to be used.",
+            n(m.heap_idle));
+  out.gauge("go_memstats_heap_inuse_bytes", "Number of heap bytes that are in use.",
+            n(m.heap_inuse));
+  out.gauge("go_memstats_heap_released_bytes", "Number of heap bytes released to OS.",
+            n(m.heap_released));
+  out.gauge("go_memstats_heap_objects", "Number of allocated objects.", n(m.heap_objects));
+  out.gauge("go_memstats_stack_inuse_bytes", "Number of bytes in use by the stack allocator.",
+            n(m.stack_inuse));
+  out.gauge("go_memstats_stack_sys_bytes",
+            "Number of bytes obtained from system for stack allocator.", n(m.stack_sys));
+  out.gauge("go_memstats_mspan_inuse_bytes", "Number of bytes in use by mspan structures.",
+            n(m.mspan_inuse));
+  out.gauge("go_memstats_mspan_sys_bytes",
+            "Number of bytes used for mspan structures obtained from system.", n(m.mspan_sys));
+  out.gauge("go_memstats_mcache_inuse_bytes", "Number of bytes in use by mcache structures.",
+            n(m.mcache_inuse));
+  out.gauge("go_memstats_mcache_sys_bytes",
+            "Number of bytes used for mcache structures obtained from system.", n(m.mcache_sys));
+  out.gauge("go_memstats_buck_hash_sys_bytes",
+            "Number of bytes used by the profiling bucket hash table.", n(m.buck_hash_sys));
+  out.gauge("go_memstats_gc_sys_bytes",
+            "Number of bytes used for garbage collection system metadata.", n(m.gc_sys));
+  out.gauge("go_memstats_other_sys_bytes", "Number of bytes used for other system allocations.",
+            n(m.other_sys));
+  out.gauge("go_memstats_next_gc_bytes",
+            "Number of heap bytes when next garbage collection will take place.", n(m.next_gc));
+  out.gauge("go_memstats_last_gc_time_seconds",
+            "Number of seconds since 1970 of last garbage collection.", n(m.last_gc) / 1e9);
+}
+
 void write_stacks(prometheus_writer& out) {
   const sched::stack_stats s = sched::stack_statistics();
   out.gauge("weft_stacks_in_use", "Stacks that tasks have.", static_cast<double>(s.in_use));
@@ -188,6 +258,7 @@ void prometheus_writer::counter(std::string_view name, std::string_view help, do
 
 void write_process_metrics(prometheus_writer& out) {
   write_scheduler(out);
+  write_memory(out);
   write_stacks(out);
   write_process(out);
 }

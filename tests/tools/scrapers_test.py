@@ -62,6 +62,12 @@ class PrometheusTest(harness.ServiceTest):
         self.assertGreater(float(values["process_cpu_seconds_total"]), 0)
         self.assertGreaterEqual(float(values["process_max_fds"]), float(values["process_open_fds"]))
         self.assertIn('poller="', text)
+        self.assertGreater(int(values["go_memstats_sys_bytes"]), int(values["go_memstats_stack_sys_bytes"]))
+        self.assertGreater(int(values["go_memstats_stack_sys_bytes"]), 0)
+        self.assertEqual(int(values["go_memstats_heap_sys_bytes"]),
+                         int(values["go_memstats_heap_idle_bytes"]) + int(values["go_memstats_heap_inuse_bytes"]))
+        self.assertIn('go_gc_duration_seconds{quantile="1"}', values)
+        self.assertIn("go_gc_duration_seconds_count", values)
         self.assert_stops_in_order()
 
     def test_a_prometheus_server_scrapes_it(self):

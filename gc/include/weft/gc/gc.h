@@ -119,7 +119,10 @@ struct heap_stats {
   uint64_t last_pause_ns[2];  // start and end of the last cycle
   uint64_t gc_cpu_ns;         // of marking and sweeping on the collector's threads
   uint64_t stop_retries;      // stops that had to be tried again
+  int percent;                // as set_percent() and set_memory_limit() or WEFT_GC set it
+  int64_t memory_limit;
 };
+// All 0 before the first object.
 heap_stats stats() noexcept;
 
 }  // namespace weft::gc
