@@ -374,7 +374,7 @@ class stack_owners {
     using weft::detail::lock_owner;
     const size_t records = sched::task_record_count();
     for (size_t i = 0; i < records; ++i) {
-      if (!capture_one(sched::task_record(i), 1, true, scratch)) continue;
+      if (!capture_one(sched::task_record(i), {.system_tasks = true}, 1, scratch)) continue;
       weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(scratch.labels));
       if (scratch.stack_hi == 0) continue;
       // As far as an owner's address tells: whole pages, and not their highest bits.

@@ -5,6 +5,7 @@
 #include <weft/weft.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <string>
 
@@ -13,7 +14,7 @@ namespace {
 
 struct item {
   gc::ref<item> next;
-  long payload[7] = {};
+  std::array<long, 7> payload = {};
 };
 
 void expect_consistent(const mem_stats& m) {
