@@ -2,6 +2,10 @@
 // 127 pages and one for the rest, and the page table names them at their first and last page, so
 // neighbours are found when pages come back. A free span's entry is not seen by find(): the page
 // table that find() reads holds spans with objects only; the ends of free runs are in `edge`.
+//
+// A run that is being returned to the kernel is in no list, so what is returned at once is small:
+// an allocation that found nothing else would take new addresses. Runs that were returned and runs
+// that were not are kept apart as long as nobody needs them joined.
 #include "gc/page_heap.h"
 
 #include <sys/mman.h>
@@ -23,6 +27,7 @@ namespace {
 
 constexpr size_t lists = 128;
 constexpr size_t growth_pages = (size_t{1} << 20) / page_size;  // taken from the cage at once
+constexpr size_t return_pages = (size_t{2} << 20) / page_size;  // given to the kernel at once
 
 base::spinlock g_lock;
 span g_heads[lists];  // circular lists; [0]: 128 pages and more
@@ -33,6 +38,7 @@ uint32_t g_record_top = 1;
 span* g_free_records = nullptr;
 size_t g_in_use = 0, g_free = 0, g_returned = 0;  // pages
 uint64_t g_returned_total = 0;
+bool g_apart = false;  // free runs may lie side by side
 
 span& head_for(size_t pages) noexcept { return g_heads[pages < lists ? pages : 0]; }
 
@@ -123,6 +129,29 @@ void absorb(span& s, size_t page) noexcept {
   drop_record(other);
 }
 
+bool free_at(size_t page) noexcept { return page < g_top && g_edge[page] != 0; }
+bool is_returned(size_t page) noexcept {
+  return free_at(page) && g_cage.spans[g_edge[page]].returned;
+}
+
+void join_neighbours() noexcept {
+  for (span& head : g_heads) {
+    for (span* at = head.next; at != &head;) {
+      span* next = at->next;
+      if (free_at(page_of(*at) + at->pages)) {
+        unlink(*at);
+        for (size_t end; free_at(end = page_of(*at) + at->pages);) {
+          if (next == &g_cage.spans[g_edge[end]]) next = next->next;
+          absorb(*at, end);
+        }
+        link(*at);
+      }
+      at = next;
+    }
+  }
+  g_apart = false;
+}
+
 }  // namespace
 
 span* take_pages(size_t pages) noexcept {
@@ -130,6 +159,10 @@ span* take_pages(size_t pages) noexcept {
   prepare();
   if (pages == 0 || pages > g_cage.pages) return nullptr;
   span* s = best_fit(pages);
+  if (s == nullptr && g_apart) {
+    join_neighbours();
+    s = best_fit(pages);
+  }
   if (s != nullptr)
     unlink(*s);
   else
@@ -191,6 +224,13 @@ size_t return_free_pages(size_t bytes) noexcept {
       }
       if (s == nullptr) return done;
       unlink(*s);
+      const size_t wanted = ((bytes - done - 1) >> page_shift) + 1;
+      const size_t pages = std::min({size_t{s->pages}, wanted, return_pages});
+      if (const size_t rest = s->pages - pages; rest != 0) {
+        link(*make_free(page_of(*s), rest, s->fresh, false));
+        s->start += rest << page_shift;
+        s->pages = static_cast<uint32_t>(pages);
+      }
     }
     // Nobody else knows of it now, so the kernel's work is done without the lock.
     const bool dropped =
@@ -200,6 +240,11 @@ size_t return_free_pages(size_t bytes) noexcept {
     s->returned = true;
     s->fresh = dropped;
     if (dropped) g_returned_total += s->bytes();
+    // With a run that was not returned it would have to be returned again.
+    const size_t first = page_of(*s), end = first + s->pages;
+    if (first > 0 && is_returned(first - 1)) absorb(*s, first - 1);
+    if (is_returned(end)) absorb(*s, end);
+    g_apart = true;
     link(*s);
     if (!dropped) return done;  // mlockall, or the like: memory stays
   }
