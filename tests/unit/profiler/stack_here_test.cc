@@ -9,6 +9,7 @@
 #include <ucontext.h>
 #include <weft/weft.h>
 
+#include <boost/container/static_vector.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,14 +19,15 @@
 
 namespace stack_here_test {
 
+// Without memory of the heap, because one is taken in a signal handler.
 struct trace {
-  std::vector<uintptr_t> pcs;
+  boost::container::static_vector<uintptr_t, 256> pcs;
   bool truncated;
 };
 
 [[gnu::noinline]] trace take(size_t depth = 128) {
-  std::vector<uintptr_t> pcs(depth);
-  const weft::prof::captured_stack s = weft::prof::stack_here(pcs);
+  boost::container::static_vector<uintptr_t, 256> pcs(depth);
+  const weft::prof::captured_stack s = weft::prof::stack_here({pcs.data(), pcs.size()});
   pcs.resize(s.depth);
   asm volatile("" : : "r"(pcs.data()) : "memory");
   return {pcs, s.truncated};

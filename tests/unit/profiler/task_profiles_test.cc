@@ -12,6 +12,7 @@
 #include "profiler/stack_profile.h"
 #include "profiler/symbolize.h"
 #include "profiler/task_create_profile.h"
+#include "scheduler/stack.h"
 #include "tests/unit/profiler/go_tool.h"
 #include "tests/unit/profiler/profile_check.h"
 
@@ -206,6 +207,8 @@ constexpr size_t stacks = 0, reserved = 1, used = 2, resident = 3;
   asm volatile("");
 }
 
+int64_t reserve(sched::stack_class cls) { return static_cast<int64_t>(sched::stack_reserve(cls)); }
+
 TEST(StackProfile, KnowsSitesClassesAndBytes) {
   run({.max_procs = 2}, [] {
     chan<int> c(0);
@@ -220,14 +223,14 @@ TEST(StackProfile, KnowsSitesClassesAndBytes) {
       p = prof::stack_profile().collect({});
     } while (sum(p, used, "spawns_small_ones") == 0);
     EXPECT_EQ(sum(p, stacks, "spawns_deep_ones", "stack_class", "standard"), 10);
-    EXPECT_EQ(sum(p, reserved, "spawns_deep_ones"), int64_t{10} * (64 << 20));
+    EXPECT_EQ(sum(p, reserved, "spawns_deep_ones"), 10 * reserve(sched::stack_class::standard));
     EXPECT_GE(sum(p, resident, "spawns_deep_ones"), 10 * 200'000) << "what was used once is memory";
     EXPECT_LT(sum(p, used, "spawns_deep_ones"), 10 * 16'384) << "and is not in use any more";
     EXPECT_EQ(sum(p, stacks, "spawns_small_ones", "stack_class", "compact"), 20);
     EXPECT_EQ(sum(p, stacks, "spawns_small_ones", "team", "blue"), 20);
-    EXPECT_EQ(sum(p, reserved, "spawns_small_ones"), 20 * (64 << 10));
+    EXPECT_EQ(sum(p, reserved, "spawns_small_ones"), 20 * reserve(sched::stack_class::compact));
     EXPECT_GE(sum(p, resident, "spawns_small_ones"), 20 * 4096);
-    EXPECT_LE(sum(p, resident, "spawns_small_ones"), 20 * (64 << 10));
+    EXPECT_LE(sum(p, resident, "spawns_small_ones"), 20 * reserve(sched::stack_class::compact));
     for (const sample& s : p.samples) {
       EXPECT_LE(s.values[resident], s.values[reserved]);
       EXPECT_LE(s.values[used], s.values[reserved]);

@@ -4,13 +4,16 @@
 // the profile has to lie in between.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <weft/detail/config.h>
 #include <weft/pprof.h>
 #include <weft/weft.h>
 
+#include <cmath>
 #include <shared_mutex>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -231,12 +234,14 @@ TEST_F(WaitProfiles, ThreadsThatBlockCountToo) {
       at<13>([&] { c.recv(); });
     });
     EXPECT_TRUE(eventually_waiting(wait_reason::chan_receive, 1));
-    const int64_t seen = now();
+    [[maybe_unused]] const int64_t seen = now();
     this_task::sleep_for(20ms);
-    const int64_t collected = now();
+    [[maybe_unused]] const int64_t collected = now();
     const sum under_way = sum_at(bytes_of("wait"), 13, "reason=chan receive");
+#if !WEFT_TSAN  // holds back the signal by which a thread in a system call is asked for its stack
     EXPECT_EQ(under_way.count, 1);
     EXPECT_GE(under_way.ns, collected - seen);
+#endif
     EXPECT_LE(under_way.ns, now() - began);
     const int64_t before = now();
     c.send(1);
@@ -539,9 +544,15 @@ TEST_F(WaitProfiles, WaitByTheGridIsUnbiased) {
     const std::string bytes = bytes_of("wait");
     EXPECT_THAT(sum_at(bytes, 35, "reason=IO wait").ns, within_percent(100'000 * brief, 5));
     EXPECT_THAT(sum_at(bytes, 35, "reason=runnable").ns, within_percent(50'000 * brief, 5));
-    // Exact but for the cap, which so many at once may bring into play.
-    EXPECT_THAT(sum_at(bytes, 36, "reason=IO wait").ns, within_percent(10'000 * period, 5));
-    EXPECT_THAT(sum_at(bytes, 36, "reason=runnable").ns, within_percent(5'000 * period, 5));
+    // Exact but for the cap, which so many at once may bring into play where recording is slow:
+    // some standard deviations of as many records as there were.
+    for (const auto& [reason, expected] : {std::pair{"reason=IO wait", 10'000 * period},
+                                           std::pair{"reason=runnable", 5'000 * period}}) {
+      const sum s = sum_at(bytes, 36, reason);
+      ASSERT_GT(s.count, 0);
+      const double percent = 600 / std::sqrt(static_cast<double>(s.count));
+      EXPECT_THAT(s.ns, within_percent(expected, std::max(5, static_cast<int>(percent))));
+    }
   });
 }
 
@@ -563,7 +574,7 @@ TEST_F(WaitProfiles, TheCapMakesSamplingCoarserAndFineAgain) {
     });
     EXPECT_GE(current_wait_sampling().period_ns, 4 * finest);
     EXPECT_TRUE(weft::test::eventually([&] {
-      this_task::sleep_for(10ms);
+      this_task::sleep_for(110ms);  // a window, and one record in it
       wait();
       return current_wait_sampling().period_ns == finest;
     }));
