@@ -28,9 +28,11 @@ class ServiceTest(unittest.TestCase):
     """A fresh service for every test method."""
 
     extra_flags = ()
+    environment = {}
 
     def setUp(self):
-        self.service = processes.Service(PROGRAMS / "shortlink", extra=self.extra_flags)
+        self.service = processes.Service(PROGRAMS / "shortlink", extra=self.extra_flags,
+                                         environment=self.environment)
         self.addCleanup(self.service.close)
         # The least of several looks: the task of a connection that has just ended may still be counted, and
         # what is created at the first request belongs to the baseline.
