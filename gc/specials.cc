@@ -19,7 +19,7 @@ void sample_died(void*, void* token) noexcept {
   if (auto freed = base::current_alloc_port().freed) freed(token);
 }
 
-special_handler g_handlers[static_cast<int>(special_kind::count)] = {sample_died, nullptr, nullptr};
+std::atomic<special_handler> g_handlers[static_cast<int>(special_kind::count)] = {sample_died};
 
 special* new_special() noexcept {
   if (g_free == nullptr) {
@@ -45,7 +45,7 @@ bool find_object(const void* address, hit& h) noexcept {
 }  // namespace
 
 void set_special_handler(special_kind kind, special_handler on_death) noexcept {
-  g_handlers[static_cast<int>(kind)] = on_death;
+  g_handlers[static_cast<int>(kind)].store(on_death, std::memory_order_relaxed);
 }
 
 bool add_special(const void* address, special_kind kind, void* payload) noexcept {
@@ -110,7 +110,7 @@ void sweep_specials(span& s) noexcept {
   }
   // Without the lock: a handler may have locks of its own.
   for (special* x = dead; x != nullptr; x = x->next) {
-    if (special_handler f = g_handlers[static_cast<int>(x->kind)])
+    if (special_handler f = g_handlers[static_cast<int>(x->kind)].load(std::memory_order_relaxed))
       f(reinterpret_cast<void*>(x->object), x->payload);
   }
   std::lock_guard hold(g_lock);

@@ -25,6 +25,13 @@ std::atomic<size_t> g_scanned{0};
 
 uint32_t epoch() noexcept { return sched::g_scan_epoch.load(std::memory_order_relaxed); }
 
+// [ord gc.scanned] the end of a rest may read what the collector has just written: whoever sees a
+// stack scanned sees its marks too.
+bool is_scanned(const std::atomic<uint32_t>& e) noexcept {
+  return e.load(std::memory_order_acquire) == epoch();
+}
+void set_scanned(std::atomic<uint32_t>& e) noexcept { e.store(epoch(), std::memory_order_release); }
+
 void mark_body(marker& m, task& t) noexcept {
   const auto* at = static_cast<const char*>(sched::body_of(t));
   if (at == nullptr) return;
@@ -47,9 +54,9 @@ void mark_thread_roots(marker& m, sched::thread& th, const sched::thread_roots& 
   for (int i = 0; i < roots.count; ++i) m.mark_range(roots.ranges[i].lo, roots.ranges[i].hi);
   if (roots.t != nullptr) {
     mark_body(m, *roots.t);
-    roots.t->stk->scan_epoch = epoch();
+    set_scanned(roots.t->stk->scan_epoch);
   } else {
-    th.scan_epoch = epoch();
+    set_scanned(th.scan_epoch);
   }
 }
 
@@ -59,7 +66,7 @@ void mark_thread(marker& m, sched::thread& th) noexcept {
 }
 
 bool scanned(const sched::thread& th, const task* t) noexcept {
-  return (th.foreign ? th.scan_epoch : t->stk->scan_epoch) == epoch();
+  return is_scanned(th.foreign ? th.scan_epoch : t->stk->scan_epoch);
 }
 
 bool world_is_stopped() noexcept {
@@ -98,13 +105,13 @@ void mark_if_resting(sched::thread* th, void* arg) noexcept {
 
 void before_run(task& t) noexcept {
   if (g_options.skip_scan_on_run) return;
-  if (t.stk != nullptr && t.stk->scan_epoch == epoch()) return;
+  if (t.stk != nullptr && is_scanned(t.stk->scan_epoch)) return;
   marker m(g_cage.marked);
   uint32_t word;
   while (!sched::claim(t, word)) ::sched_yield();
-  if (t.stk == nullptr || t.stk->scan_epoch != epoch()) {
+  if (t.stk == nullptr || !is_scanned(t.stk->scan_epoch)) {
     mark_task(m, t);
-    if (t.stk != nullptr) t.stk->scan_epoch = epoch();
+    if (t.stk != nullptr) set_scanned(t.stk->scan_epoch);
   }
   sched::unclaim(t);
 }
@@ -147,7 +154,7 @@ WEFT_NO_SANITIZE void mark_parked_tasks(marker& m, bool all) noexcept {
         // It runs, so it has been scanned; or it is on its way off its stack, and will be claimable
         // in a moment; or its thread has just begun to rest, having been scanned.
         const sched::stack* stk = t.stk;
-        if (stk == nullptr || stk->scan_epoch == epoch()) break;
+        if (stk == nullptr || is_scanned(stk->scan_epoch)) break;
         if (round % 16 == 15) {
           sched::for_each_thread(mark_if_resting, &scan);
           ::sched_yield();
@@ -157,9 +164,9 @@ WEFT_NO_SANITIZE void mark_parked_tasks(marker& m, bool all) noexcept {
         continue;
       }
       if (!sched::claim(t, word)) continue;
-      if (all || t.stk == nullptr || t.stk->scan_epoch != epoch()) {
+      if (all || t.stk == nullptr || !is_scanned(t.stk->scan_epoch)) {
         mark_task(m, t);
-        if (t.stk != nullptr) t.stk->scan_epoch = epoch();
+        if (t.stk != nullptr) set_scanned(t.stk->scan_epoch);
       }
       sched::unclaim(t);
       break;

@@ -148,7 +148,8 @@ frame_kind classify_frame(std::string_view name, std::string_view file) {
   if (file.find("weft/detail/") != std::string_view::npos) return frame_kind::runtime;
   if (!file.starts_with(source_root())) return classify_frame(name);
   file.remove_prefix(source_root().size());
-  for (std::string_view folder : {"base/", "scheduler/", "runtime/", "profiler/", "weft/malloc/"}) {
+  for (std::string_view folder :
+       {"base/", "scheduler/", "gc/", "runtime/", "profiler/", "weft/malloc/"}) {
     if (file.starts_with(folder) && file.find("/include/weft/") == std::string_view::npos)
       return frame_kind::runtime;
   }
@@ -205,6 +206,9 @@ bool is_allocation_frame(std::string_view name, std::string_view file) {
   for (std::string_view source : files) {
     if (file.ends_with(source)) return true;
   }
+  if (file.ends_with("weft/gc/gc.h") &&
+      (path.starts_with("make<") || path.starts_with("make_array<")))
+    return true;
   // The collected heap's inside, which public headers only call.
   if (path.starts_with("weft::gc::") && file.find("include/weft/gc/") == std::string_view::npos)
     return true;

@@ -117,7 +117,7 @@ thread* reacquire(thread* th) noexcept {
   }
   th->after.what = after_switch::op::requeue;
   th->after.prev = me;
-  th->current.store(nullptr, std::memory_order_relaxed);
+  th->current.store(nullptr, std::memory_order_release);  // [ord world.stopped]
   th = switch_context(th, me->ctx, th->sched_ctx, false);
   finish_switch(th);
   tell(*me, blocked);

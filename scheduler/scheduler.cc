@@ -71,7 +71,7 @@ void leave_runtime(thread* th) noexcept {
 bool make_current(thread* th, task* t) noexcept {
   th->current.store(t, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);  // [W1] in world_stop.cc
-  return g_gate.load(std::memory_order_relaxed) == 0;
+  return g_gate.load(std::memory_order_acquire) == 0;   // [ord world.resume]
 }
 
 // t is the thread's current task already.
@@ -113,7 +113,7 @@ time_away::cause cause_of(op what) noexcept {
     begin_run(p, next);
     to = &next->ctx;
   } else {
-    th->current.store(nullptr, std::memory_order_relaxed);
+    th->current.store(nullptr, std::memory_order_release);  // [ord world.stopped]
   }
   th = switch_context(th, me->ctx, *to, what == op::exit);
   finish_switch(th);
@@ -270,7 +270,7 @@ void prepare_first_run(processor* p, task* t) noexcept {
   t->stk->next_trim_ns = 0;
   t->stk->trim_backoff = 0;
   t->stk->body = nullptr;
-  t->stk->scan_epoch = g_scan_epoch.load(std::memory_order_relaxed);
+  t->stk->scan_epoch.store(g_scan_epoch.load(std::memory_order_relaxed), std::memory_order_relaxed);
   make_context(t->ctx, t->stk->lo, t->stk->hi);
 #if WEFT_TSAN
   t->ctx.tsan_fiber = t->stk->tsan_fiber;

@@ -13,6 +13,7 @@
 // copying (C++ has interior pointers); one mapping per stack (32 753 stacks, then ENOMEM).
 #include <weft/detail/config.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -44,9 +45,9 @@ struct stack {
   char* base;   // of the slot; the guard lies in [base, lo)
   void* body;   // where the closure of the task that runs here is (task.h: body_of)
   // The trimmer's, under the task's claim.
-  int64_t next_trim_ns;   // not looked at before; monotonic
-  int64_t trimmed_since;  // start of the wait for which it was done
-  uint32_t scan_epoch;    // of the last scan for collected objects (world_stop.h)
+  int64_t next_trim_ns;              // not looked at before; monotonic
+  int64_t trimmed_since;             // start of the wait for which it was done
+  std::atomic<uint32_t> scan_epoch;  // of the last scan for collected objects (world_stop.h)
   uint32_t magic;
   stack_class cls;
   guard_kind guard;

@@ -50,7 +50,7 @@ struct foreign_guard {
     if (g_task_hooks.ended != nullptr) g_task_hooks.ended(*t);
     leave();
     change_state(*t, task_status::running, task_status::free);
-    th->current.store(nullptr, std::memory_order_relaxed);
+    th->current.store(nullptr, std::memory_order_release);  // [ord world.stopped]
     unregister_thread(th);
     t->next = nullptr;
     free_tasks(t);

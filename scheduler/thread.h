@@ -74,7 +74,7 @@ struct thread {
   const void* stop_sp = nullptr;            // where its stack begins then
   void* stop_ucontext = nullptr;            // if a signal stopped it
   uintptr_t saved_regs[72] = {};            // callee-saved registers otherwise; see begin_rest()
-  uint32_t scan_epoch = 0;                  // foreign threads: of their own stack's last scan
+  std::atomic<uint32_t> scan_epoch{0};      // foreign threads: of their own stack's last scan
   void* heap = nullptr;                     // owned by the collected heap; stays with the record
 
   bool foreign = false;  // not one of the scheduler's workers

@@ -72,7 +72,8 @@ void wait_for_resume(uint32_t number) noexcept {
   }
 }
 
-// [ord world.stopped] release: where the roots are is visible to who reads the number.
+// [ord world.stopped] release: where the roots are is visible to who reads the number; so is what a
+// task did to the heap to who reads that its thread is back in the scheduler, or rests.
 void acknowledge(thread* th, uint32_t number) noexcept {
   th->stopped_for.store(number, std::memory_order_release);
   g_acks.fetch_add(1, std::memory_order_release);

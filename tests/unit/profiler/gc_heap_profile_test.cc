@@ -38,6 +38,17 @@ template <int test, size_t words>
   return head;
 }
 
+// In frames of their own, which clear_stack() overwrites: what was assigned and what was there
+// before lies about in them.
+template <int test, size_t words>
+[[gnu::noinline]] void keep_chain(weft::gc::root<cell<words>>& kept, int n) {
+  kept = chain<test, words>(n);
+}
+template <size_t words>
+[[gnu::noinline]] void drop(weft::gc::root<cell<words>>& kept) {
+  kept = nullptr;
+}
+
 // Overwrites what dead frames left on the stack, which is scanned conservatively.
 [[gnu::noinline]] void clear_stack() {
   volatile char room[16 * 1024];
@@ -85,7 +96,8 @@ void expect_near(int64_t got, int64_t want, double tolerance) {
 TEST_F(GcHeapProfile, WhatLivesAndWhatDied) {
   base::set_mem_profile_rate(4096);
   run([] {
-    gc::root<gc_truth::cell<8>> kept(gc_truth::chain<1, 8>(50'000));
+    gc::root<gc_truth::cell<8>> kept;
+    gc_truth::keep_chain<1, 8>(kept, 50'000);
     gc_truth::chain<1, 8>(100'000);
     gc_truth::clear_stack();
     const amounts a = of(1, true);
@@ -93,7 +105,7 @@ TEST_F(GcHeapProfile, WhatLivesAndWhatDied) {
     expect_near(a.all_objects, 150'000, 0.1);
     expect_near(a.all_bytes, 150'000 * 64, 0.1);
     expect_near(a.live_bytes, 50'000 * 64, 0.12);
-    kept = nullptr;
+    gc_truth::drop(kept);
     gc_truth::clear_stack();
     const amounts b = of(1, true);
     EXPECT_EQ(b.all_objects, a.all_objects);
@@ -108,10 +120,11 @@ TEST_F(GcHeapProfile, AHundredMegabytesAtTheDefaultRate) {
     constexpr int64_t each = 6250 * 16384;
     int64_t live = 0;
     for (int i = 0; i < rounds; ++i) {
-      gc::root<gc_truth::cell<2048>> kept(gc_truth::chain<2, 2048>(6250));
+      gc::root<gc_truth::cell<2048>> kept;
+      gc_truth::keep_chain<2, 2048>(kept, 6250);
       gc_truth::clear_stack();
       live += of(2, true).live_bytes;
-      kept = nullptr;
+      gc_truth::drop(kept);
     }
     expect_near(live, rounds * each, 0.1);
     expect_near(of(2, true).all_bytes, rounds * each, 0.1);
