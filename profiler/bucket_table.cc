@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/leak_roots.h"
 
 namespace weft::prof {
 namespace {
@@ -58,6 +59,7 @@ void* map(size_t bytes) noexcept {
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   // As everywhere where the kernel has no memory left, and a profile is no reason to go on.
   if (p == MAP_FAILED) base::fatal("out of memory for a profile's table");
+  base::keeps_pointers(p, bytes);
   return p;
 }
 

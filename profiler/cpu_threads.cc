@@ -40,6 +40,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/leak_roots.h"
 #include "profiler/stack_bounds.h"
 #include "scheduler/signals.h"
 
@@ -125,6 +126,7 @@ thread_sampler* cpu_threads::take_slot(int tid) {
     void* memory = ::mmap(nullptr, sizeof(thread_sampler), PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
+    base::keeps_pointers(memory, sizeof(thread_sampler));
     s = new (memory) thread_sampler;
     s->slot = slot;
     g_slots[slot].store(s, std::memory_order_relaxed);

@@ -24,6 +24,7 @@
 #include <unordered_set>
 
 #include "base/events.h"
+#include "base/leak_roots.h"
 #include "base/spinlock.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/stack_here.h"
@@ -66,6 +67,7 @@ note* take_note() noexcept {
   void* block = ::mmap(nullptr, notes_per_block * sizeof(note), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (block == MAP_FAILED) return nullptr;
+  base::keeps_pointers(block, notes_per_block * sizeof(note));
   auto* made = static_cast<note*>(block);
   std::lock_guard hold(g_lock);
   for (size_t i = 1; i < notes_per_block; ++i) {

@@ -38,21 +38,10 @@ template <int test, size_t words>
   return head;
 }
 
-// In frames of their own, which clear_stack() overwrites: what was assigned and what was there
-// before lies about in them.
-template <int test, size_t words>
-[[gnu::noinline]] void keep_chain(weft::gc::root<cell<words>>& kept, int n) {
-  kept = chain<test, words>(n);
-}
-template <size_t words>
-[[gnu::noinline]] void drop(weft::gc::root<cell<words>>& kept) {
-  kept = nullptr;
-}
-
-// Overwrites what dead frames left on the stack, which is scanned conservatively.
-[[gnu::noinline]] void clear_stack() {
-  volatile char room[16 * 1024];
-  for (size_t i = 0; i < sizeof room; ++i) room[i] = 0;
+// On a stack that is gone afterwards: what lies about in dead frames keeps objects alive.
+template <class F>
+void elsewhere(F f) {
+  weft::spawn([&] { f(); }).join();
 }
 
 }  // namespace gc_truth
@@ -97,16 +86,14 @@ TEST_F(GcHeapProfile, WhatLivesAndWhatDied) {
   base::set_mem_profile_rate(4096);
   run([] {
     gc::root<gc_truth::cell<8>> kept;
-    gc_truth::keep_chain<1, 8>(kept, 50'000);
-    gc_truth::chain<1, 8>(100'000);
-    gc_truth::clear_stack();
+    gc_truth::elsewhere([&] { kept = gc_truth::chain<1, 8>(50'000); });
+    gc_truth::elsewhere([] { gc_truth::chain<1, 8>(100'000); });
     const amounts a = of(1, true);
     // 64-byte objects, one in 64 sampled: 2300 samples, 2 % each way.
     expect_near(a.all_objects, 150'000, 0.1);
     expect_near(a.all_bytes, 150'000 * 64, 0.1);
     expect_near(a.live_bytes, 50'000 * 64, 0.12);
-    gc_truth::drop(kept);
-    gc_truth::clear_stack();
+    gc_truth::elsewhere([&] { kept = nullptr; });
     const amounts b = of(1, true);
     EXPECT_EQ(b.all_objects, a.all_objects);
     EXPECT_LT(b.live_bytes, 50'000 * 64 / 10);
@@ -121,10 +108,9 @@ TEST_F(GcHeapProfile, AHundredMegabytesAtTheDefaultRate) {
     int64_t live = 0;
     for (int i = 0; i < rounds; ++i) {
       gc::root<gc_truth::cell<2048>> kept;
-      gc_truth::keep_chain<2, 2048>(kept, 6250);
-      gc_truth::clear_stack();
+      gc_truth::elsewhere([&] { kept = gc_truth::chain<2, 2048>(6250); });
       live += of(2, true).live_bytes;
-      gc_truth::drop(kept);
+      gc_truth::elsewhere([&] { kept = nullptr; });
     }
     expect_near(live, rounds * each, 0.1);
     expect_near(of(2, true).all_bytes, rounds * each, 0.1);
@@ -181,8 +167,7 @@ TEST_F(GcHeapProfile, LabelsAndTheHeapsName) {
 TEST_F(GcHeapProfile, AThreadOutsideTheRuntimeMayAskForACollection) {
   base::set_mem_profile_rate(1024);
   run([] {
-    gc_truth::chain<6, 8>(20'000);
-    gc_truth::clear_stack();
+    gc_truth::elsewhere([] { gc_truth::chain<6, 8>(20'000); });
     amounts a{};
     std::thread reader([&] { a = of(6, true); });
     while (!reader.joinable()) this_task::yield();
