@@ -1,0 +1,370 @@
+// Every kind of profile, taken over HTTP while tasks contend, wait, allocate, compute, spawn and
+// end: each is what its kind promises, decoded by protobuf, and Go's own tool reads it in every way
+// it has, from the server and from a file.
+#include <gtest/gtest.h>
+#include <weft/debug/debug.h>
+#include <weft/gc/gc.h>
+#include <weft/http/server.h>
+#include <weft/labels.h>
+#include <weft/pprof.h>
+#include <weft/weft.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <ctime>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/conformance/world.h"
+#include "tests/unit/net/debug_client.h"
+#include "tests/unit/profiler/go_tool.h"
+#include "tests/unit/profiler/profile_check.h"
+
+// What the tool is asked to list.
+namespace debug_load {
+
+using namespace std::chrono_literals;
+
+std::atomic<bool> g_stop{false};
+weft::pprof::profile& open_things() {
+  static weft::pprof::profile& p = weft::pprof::profile::create("open_things");
+  return p;
+}
+
+[[gnu::noinline]] void hand_over(weft::chan<int> from, weft::chan<int> to) {
+  while (auto n = from.recv()) {
+    if (g_stop) break;
+    to.send(*n + 1);
+  }
+  to.close();
+}
+
+[[gnu::noinline]] void contend(weft::mutex& m) {
+  while (!g_stop) {
+    m.lock();
+    weft::this_task::yield();  // so that others queue
+    m.unlock();
+  }
+}
+
+[[gnu::noinline]] uint64_t compute(uint64_t seed) {
+  for (int i = 0; i < 20'000; ++i) seed = seed * 6364136223846793005u + 1442695040888963407u;
+  return seed;
+}
+
+[[gnu::noinline]] void work() {
+  std::atomic<uint64_t> sum{0};
+  while (!g_stop) {
+    sum += compute(sum);
+    weft::this_task::sleep_for(100us);
+  }
+}
+
+struct node {
+  weft::gc::ref<node> next;
+  std::array<char, 200> room;
+};
+
+[[gnu::noinline]] void allocate() {
+#ifndef __SANITIZE_THREAD__  // which cannot see what orders a collection
+  node* kept = weft::gc::make<node>();
+  for (int n = 0; !g_stop; ++n) {
+    node* added = weft::gc::make<node>();
+    if (n % 64 != 0) added->next = kept;
+    kept = added;
+    if (n % 100 == 0) weft::this_task::sleep_for(1ms);
+  }
+  weft::gc::keep(kept);
+#endif
+}
+
+[[gnu::noinline]] void spawn_and_open() {
+  int thing = 0;
+  int always = 0;
+  open_things().add(&always);
+  while (!g_stop) {
+    open_things().add(&thing);
+    weft::spawn([] { weft::this_task::sleep_for(1ms); }).join();
+    open_things().remove(&thing);
+  }
+  open_things().remove(&always);
+}
+
+// A profile of the program's own is never empty.
+[[gnu::noinline]] void keep_open(int& thing) { open_things().add(&thing); }
+
+}  // namespace debug_load
+
+namespace weft {
+namespace {
+
+using prof::test::decode_profile;
+using prof::test::go_tool;
+using prof::test::valid_profile;
+using test::answer;
+using test::ask_over;
+using test::connect_to;
+using test::get;
+
+struct kind {
+  const char* name;
+  const char* path;
+  std::vector<std::string> types;
+  std::string default_type;  // "": the last one
+  std::string period_type;
+  bool labelled = true;       // the load's labels show
+  bool has_duration = false;  // also without ?seconds=
+  const char* list = "debug_load";
+};
+
+const std::vector<kind>& kinds() {
+  static const std::vector<std::string> memory = {"alloc_objects/count", "alloc_space/bytes",
+                                                  "inuse_objects/count", "inuse_space/bytes"};
+  static const std::vector<std::string> delays = {"contentions/count", "delay/nanoseconds"};
+  static const std::vector<kind> all = {
+      {"goroutine", "goroutine", {"goroutine/count"}, "", "goroutine/count"},
+      {"heap", "heap?gc=1", memory, "", "space/bytes"},
+      {"allocs", "allocs", memory, "alloc_space", "space/bytes"},
+      {"block", "block", delays, "", "contentions/count"},
+      {"mutex", "mutex", delays, "", "contentions/count"},
+      {"wait", "wait", {"samples/count", "delay/nanoseconds"}, "", "delay/nanoseconds"},
+      {"wall",
+       "wall?seconds=1",
+       {"samples/count", "wall/nanoseconds"},
+       "",
+       "wall/nanoseconds",
+       true,
+       true},
+      {"profile",
+       "profile?seconds=1",
+       {"samples/count", "cpu/nanoseconds"},
+       "",
+       "cpu/nanoseconds",
+       true,
+       true},
+      {"threadcreate",
+       "threadcreate",
+       {"threadcreate/count"},
+       "",
+       "threadcreate/count",
+       false,
+       false,
+       "."},
+      {"taskcreate", "taskcreate", {"created/count", "live/count"}, "", "created/count"},
+      {"stack",
+       "stack",
+       {"stacks/count", "reserved/bytes", "used/bytes", "resident/bytes"},
+       "",
+       "stacks/count",
+       true,
+       false,
+       "under_load"},
+      {"open_things", "open_things", {"open_things/count"}, "", "open_things/count"},
+  };
+  return all;
+}
+
+// Runs f(port) on a plain thread beside the load.
+template <class F>
+void under_load(F f) {
+  http::mux m;
+  debug::handle(m);
+  int thing = 0;
+  debug_load::keep_open(thing);
+  const int64_t mem_rate = mem_profile_rate();
+  const int64_t wait_rate = wait_profile_rate();
+  set_mem_profile_rate(1024);
+  set_block_profile_rate(1);
+  set_mutex_profile_fraction(1);
+  set_wait_profile_rate(1);
+  set_task_create_profile_rate(1);
+  debug_load::g_stop = false;
+  run({.max_procs = 2}, [&] {
+    http::server s(m);
+    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
+    const int port = l.local_address().port();
+    go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
+    wait_group load;
+    mutex contended;
+    chan<int> there(0);
+    chan<int> back(0);
+    const auto start = [&](const char* what, auto body) {
+      load.add(1);
+      go([&load, what, body]() mutable {
+        with_labels({{"load", what}}, [&] { body(); });
+        load.done();
+      });
+    };
+    start("channels", [&] { debug_load::hand_over(there, back); });
+    start("channels", [&] { debug_load::hand_over(back, there); });
+    for (int i = 0; i < 3; ++i) start("locks", [&] { debug_load::contend(contended); });
+    start("work", [] { debug_load::work(); });
+    start("memory", [] { debug_load::allocate(); });
+    start("tasks", [] { debug_load::spawn_and_open(); });
+    there.send(0);
+    this_task::sleep_for(std::chrono::milliseconds(200));
+    blocking([&] { f(port); });
+    debug_load::g_stop = true;
+    load.wait();
+    s.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+  set_task_create_profile_rate(0);
+  set_wait_profile_rate(wait_rate);
+  set_mutex_profile_fraction(0);
+  set_block_profile_rate(0);
+  set_mem_profile_rate(mem_rate);
+  debug_load::open_things().remove(&thing);
+}
+
+class DebugUnderLoad : public testing::TestWithParam<kind> {};
+
+TEST(DebugUnderLoadKinds, AreAllThereAre) {
+  debug_load::open_things();
+  std::set<std::string> expected;
+  for (const kind& k : kinds()) expected.insert(k.name);
+  std::set<std::string> all{"profile"};
+  for (pprof::profile* p : pprof::profiles()) {
+    if (!p->description().empty() || p == &debug_load::open_things())
+      all.insert(std::string(p->name()));
+  }
+  EXPECT_EQ(all, expected) << "a new profile needs a line in kinds()";
+}
+
+std::string text(const prof::pb::Profile& p, int64_t index) {
+  return p.string_table(static_cast<int>(index));
+}
+std::string text(const prof::pb::Profile& p, const prof::pb::ValueType& type) {
+  return text(p, type.type()) + "/" + text(p, type.unit());
+}
+
+void check_form(const prof::pb::Profile& p, const kind& k) {
+  std::vector<std::string> types;
+  for (const auto& type : p.sample_type()) types.push_back(text(p, type));
+  EXPECT_EQ(types, k.types);
+  EXPECT_EQ(text(p, p.default_sample_type()), k.default_type);
+  EXPECT_EQ(text(p, p.period_type()), k.period_type);
+  EXPECT_GT(p.period(), 0);
+  EXPECT_EQ(p.comment_size(), 0);
+  EXPECT_EQ(p.drop_frames(), 0);
+  EXPECT_EQ(p.keep_frames(), 0);
+  const int64_t age = std::time(nullptr) - p.time_nanos() / 1'000'000'000;
+  EXPECT_GE(age, -1);
+  EXPECT_LE(age, 300);
+}
+
+// Executable mappings as the kernel lists them: the program and the libraries it was linked with.
+void check_mappings(const prof::pb::Profile& p) {
+  uint64_t id = 0;
+  uint64_t end = 0;
+  bool program = false;
+  for (const auto& m : p.mapping()) {
+    EXPECT_EQ(m.id(), ++id);
+    EXPECT_GE(m.memory_start(), end) << text(p, m.filename());
+    end = m.memory_limit();
+    const std::string build_id = text(p, m.build_id());
+    EXPECT_EQ(build_id.find_first_not_of("0123456789abcdef"), std::string::npos) << build_id;
+    EXPECT_EQ(text(p, m.filename()).find(" (deleted)"), std::string::npos);
+    if (text(p, m.filename()).ends_with("/weft_net_tests")) {
+      program = true;
+      EXPECT_TRUE(m.has_functions());
+    }
+  }
+  EXPECT_TRUE(program);
+}
+
+TEST_P(DebugUnderLoad, IsWhatItsKindPromises) {
+  const kind& k = GetParam();
+  under_load([&](int port) {
+    for (int round = 0; round < 3; ++round) {
+      const answer a = ask_over(connect_to(port), get("/debug/pprof/" + std::string(k.path)));
+      ASSERT_EQ(a.status, 200) << a.body;
+      ASSERT_TRUE(valid_profile(a.body));
+      const prof::pb::Profile p = decode_profile(a.body);
+      check_form(p, k);
+      check_mappings(p);
+      EXPECT_EQ(p.duration_nanos() >= 1'000'000'000, k.has_duration);
+      bool labelled = false;
+      int64_t sum = 0;
+      for (const auto& s : p.sample()) {
+        EXPECT_LE(s.location_id_size(), 1024);
+        for (int64_t value : s.value()) {
+          EXPECT_GE(value, 0);
+          sum += value;
+        }
+        for (const auto& label : s.label()) labelled |= text(p, label.key()) == "load";
+      }
+#ifdef __SANITIZE_THREAD__
+      if (k.types.size() == 4 && k.types[0] == "alloc_objects/count")
+        continue;  // nothing allocates
+#endif
+      EXPECT_GT(sum, 0);
+      EXPECT_EQ(labelled, k.labelled);
+    }
+  });
+}
+
+TEST_P(DebugUnderLoad, AndItsChangeInASecond) {
+  const kind& k = GetParam();
+  if (k.name == std::string("open_things")) return;  // has no such form, as in Go
+  std::string path = k.path;
+  path = path.substr(0, path.find('?')) + "?seconds=1";
+  under_load([&](int port) {
+    const answer a = ask_over(connect_to(port), get("/debug/pprof/" + path));
+    ASSERT_EQ(a.status, 200) << a.body;
+    ASSERT_TRUE(valid_profile(a.body));
+    const prof::pb::Profile p = decode_profile(a.body);
+    check_form(p, k);
+    EXPECT_GE(p.duration_nanos(), 1'000'000'000);
+    for (const auto& s : p.sample()) {
+      EXPECT_TRUE(std::ranges::any_of(s.value(), [](int64_t v) { return v != 0; }));
+    }
+  });
+}
+
+TEST_P(DebugUnderLoad, IsReadByGosTool) {
+  const kind& k = GetParam();
+#ifdef __SANITIZE_THREAD__
+  if (k.types[0] == "alloc_objects/count") GTEST_SKIP() << "nothing allocates";
+#endif
+  under_load([&](int port) {
+    const go_tool go;
+    const std::string url = "http://127.0.0.1:" + std::to_string(port) + "/debug/pprof/" + k.path;
+    const answer a = ask_over(connect_to(port), get("/debug/pprof/" + std::string(k.path)));
+    const std::string file = go.write("profile", a.body);
+    const std::string type = "Type: " + (k.default_type.empty() ? k.types.back() : k.default_type);
+    const std::string list = std::string("-list=") + k.list;
+    for (const std::string& source : {url, file}) {
+      const auto top = go.pprof({"-top"}, source);
+      EXPECT_EQ(top.exit_status, 0) << top.out;
+      EXPECT_TRUE(top.has("\n" + type.substr(0, type.find('/')) + "\n")) << top.out;
+      EXPECT_TRUE(top.has("File: weft_net_tests\n")) << top.out;
+      EXPECT_EQ(top.has("\nDuration: "), k.has_duration) << top.out;
+      const auto raw = go.pprof({"-raw"}, source);
+      EXPECT_EQ(raw.exit_status, 0) << raw.out;
+      EXPECT_TRUE(raw.has("\nSamples:\n") && raw.has("\nLocations\n") && raw.has("\nMappings\n"));
+      const auto traces = go.pprof({"-traces"}, source);
+      EXPECT_EQ(traces.exit_status, 0) << traces.out;
+      EXPECT_TRUE(traces.has("-----------+---")) << traces.out;
+      const auto tags = go.pprof({"-tags"}, source);
+      EXPECT_EQ(tags.exit_status, 0) << tags.out;
+      EXPECT_EQ(tags.has(" load: Total "), k.labelled) << tags.out;
+      const auto listing = go.pprof({list}, source);
+      EXPECT_EQ(listing.exit_status, 0) << listing.out;
+      EXPECT_TRUE(listing.has("Total: ")) << listing.out;
+      if (k.list != std::string(".")) {
+        EXPECT_TRUE(listing.has("ROUTINE ===")) << listing.out;
+      }
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, DebugUnderLoad, testing::ValuesIn(kinds()),
+                         [](const auto& of) { return std::string(of.param.name); });
+
+}  // namespace
+}  // namespace weft
