@@ -1,8 +1,10 @@
 """The running service seen from outside: go tool pprof, dumps, SIGQUIT."""
 
+import re
 import subprocess
 import tempfile
 import unittest
+import urllib.request
 
 import harness
 import processes
@@ -95,11 +97,15 @@ class SigquitTest(unittest.TestCase):
     def test_prints_every_task_and_exits_with_2(self):
         with tempfile.TemporaryFile("w+") as stderr:
             # A process of its own rather than Service, for its stderr.
-            process = processes.start([harness.PROGRAMS / "shortlink", "--listen", "127.0.0.1:0", "--db", ":memory:"],
+            process = processes.start([harness.PROGRAMS / "shortlink", "--listen", "127.0.0.1:0", "--debug",
+                                       "127.0.0.1:0", "--db", ":memory:"],
                                       stdout=subprocess.PIPE, stderr=stderr, text=True)
             self.addCleanup(process.stdout.close)
             self.addCleanup(processes.end, process)
-            self.assertIn("listening on", process.stdout.readline())
+            lines = iter(process.stdout.readline, "")
+            debug = next(re.search(r"debug server on (http://[^/]+)/", line) for line in lines if "debug" in line)
+            wait_until("the main task is back from writing that line", lambda: "goroutine 1 [chan receive" in
+                       urllib.request.urlopen(debug.group(1) + "/debug/pprof/goroutine?debug=2").read().decode())
             self.assertEqual(processes.end(process, processes.signal.SIGQUIT), 2)
             stderr.seek(0)
             text = stderr.read()
