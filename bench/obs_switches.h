@@ -14,6 +14,8 @@ struct profile_switch {
 
 // Null if there is none of that name.
 const profile_switch* find_switch(std::string_view name);
+// Those that are on when a program starts: so that "off" is off.
+void switch_all_off();
 std::string switch_names();
 
 }  // namespace bench

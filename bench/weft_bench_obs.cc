@@ -2,10 +2,12 @@
 // looking at a process costs it. Read beside bench/peers/go/obs.go.
 //
 //   goroutine      n parked tasks; how long the goroutine profile takes, and the longest time that
-//   a
-//                  task which looks at the clock all the while did not run
+//                  a task which looks at the clock all the while did not run
 //   http_profiled  a server for bench_load that switches a profile on and off in turn; prints the
 //                  CPU time per request of both at SIGTERM
+//   spawn_profiled, handoff_profiled
+//                  the same for starting a task and waiting for its end, and for a hand-over
+//                  between two tasks: n of them with the profile off, n with it on, in turn
 //   cpu_sample     nanoseconds of CPU time that one CPU sample costs, its signal included
 
 #include <fcntl.h>
@@ -240,6 +242,72 @@ int run_cpu_sample(const config& c) {
   return 0;
 }
 
+// ---- spawn_profiled, handoff_profiled ----------------------------------------------------------
+
+template <class F>
+int off_and_on(const config& c, F work) {
+  std::uint64_t cpu[2] = {0, 0};
+  constexpr int rounds = 20;
+  const long portion = std::max(c.n / rounds, 1L);
+  work(portion);
+  for (int round = 0; round < rounds; ++round) {
+    for (int turn = 0; turn < 2; ++turn) {
+      const bool on = (turn == 0) == (round % 2 == 0);
+      if (on) c.profile->start();
+      const std::uint64_t start = process_cpu_ns(0);
+      work(portion);
+      cpu[on] += process_cpu_ns(0) - start;
+      if (on) c.profile->stop();
+    }
+  }
+  const double each = static_cast<double>(portion) * rounds;
+  const double off = static_cast<double>(cpu[0]) / each;
+  const double on = static_cast<double>(cpu[1]) / each;
+  std::printf("row=%s workers=%ld n=%ld off_ns=%.2f on_ns=%.2f overhead_percent=%.3f\n",
+              c.row.c_str(), c.workers, c.n, off, on, (on / off - 1) * 100);
+  return 0;
+}
+
+int run_spawn_profiled(const config& c) {
+  return off_and_on(c, [](long n) {
+    for (long i = 0; i < n; ++i) weft::spawn([] {}).join();
+  });
+}
+
+int run_handoff_profiled(const config& c) {
+  weft::chan<long> there(0);
+  weft::chan<long> back(0);
+  auto other = weft::spawn([&] {
+    while (auto v = there.recv()) back.send(*v);
+  });
+  const int result = off_and_on(c, [&](long n) {
+    for (long i = 0; i < n; i += 2) {
+      there.send(i);
+      back.recv();
+    }
+  });
+  there.close();
+  other.join();
+  return result;
+}
+
+// Ten thousand tasks that wake a hundred times a second: every wait is as long as the default rate
+// of the wait profile, so without its cap each would be recorded.
+int run_nap_profiled(const config& c) {
+  constexpr long tasks = 10'000;
+  return off_and_on(c, [](long n) {
+    weft::wait_group done;
+    done.add(tasks);
+    for (long i = 0; i < tasks; ++i) {
+      weft::go([&done, naps = std::max(n / tasks, 1L)] {
+        for (long nap = 0; nap < naps; ++nap) weft::this_task::sleep_for(milliseconds(10));
+        done.done();
+      });
+    }
+    done.wait();
+  });
+}
+
 // ---- http_profiled ----------------------------------------------------------------------------
 
 std::atomic<std::uint64_t> g_requests{0};
@@ -312,6 +380,9 @@ constexpr row rows[] = {
     {"goroutine", 100'000, run_goroutine},
     {"cpu_sample", 4'000, run_cpu_sample},
     {"http_profiled", 0, run_http_profiled},
+    {"spawn_profiled", 1'000'000, run_spawn_profiled},
+    {"handoff_profiled", 2'000'000, run_handoff_profiled},
+    {"nap_profiled", 2'000'000, run_nap_profiled},
 };
 
 int main_of(int argc, char** argv) {
@@ -342,6 +413,7 @@ int main_of(int argc, char** argv) {
   if (c.profile == nullptr) {
     flags.fail("--profile=" + profile + " is none of: " + switch_names());
   }
+  if (c.row.ends_with("_profiled")) switch_all_off();
   if (c.row == "http_profiled") switch_and_report(c);
   return weft::run(weft::options{.max_procs = static_cast<int>(c.workers)},
                    [&] { return chosen->run(c); });

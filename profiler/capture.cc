@@ -391,12 +391,18 @@ class stack_owners {
 
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit) {
+  thread* th = sched::self_or_null();
+  task* me = th != nullptr ? th->current.load(std::memory_order_relaxed) : nullptr;
+  std::optional<weft::detail::blocking_scope> without_processor;
+  const auto give_up = [&] {
+    if (options.give_up_processor && me != nullptr && !me->foreign) without_processor.emplace();
+  };
+  // Before anything else: the visitor may name the first frames it meets from the program's files.
+  give_up();
   install_capture_signal();
   unwind_refresh();
   size_t depth = options.depth < max_depth ? options.depth : max_depth;
   size_t visited = 0;
-  thread* th = sched::self_or_null();
-  task* me = th != nullptr ? th->current.load(std::memory_order_relaxed) : nullptr;
   if (me != nullptr && (options.system_tasks || !me->system)) {
     visit(capture_self(depth));
     ++visited;
@@ -405,11 +411,6 @@ size_t capture_tasks(const capture_options& options,
   auto raw = std::make_unique<raw_capture>();
   std::unique_ptr<raw_capture> other;
   stack_owners owners;
-  std::optional<weft::detail::blocking_scope> without_processor;
-  const auto give_up = [&] {
-    if (options.give_up_processor && me != nullptr && !me->foreign) without_processor.emplace();
-  };
-  give_up();
   size_t records = sched::task_record_count();
   for (size_t i = 0; i < records; ++i) {
     task& t = sched::task_record(i);

@@ -217,11 +217,29 @@ def _net():
 
 def _obs():
     # Switched on and off in slices under one load: bars are percent of CPU per request.
-    for label, profile, *bars in (
-            ("http cpu 100 Hz", "cpu", limit(0.5)),
+    # Go cannot switch its heap profile while a program runs, and has neither wait nor taskcreate.
+    both = ("weft", "go")
+    for label, profile, sides, *bars in (
+            ("http nothing", "none", both),  # how far off the figures below can be
+            ("http cpu 100 Hz", "cpu", both, limit(0.5)),
+            ("http heap 512 KiB", "heap", ("weft",)),
+            ("http block 1 ns", "block1", both),
+            ("http mutex 1/100", "mutex", both),
+            ("http wait 10 ms", "wait", ("weft",)),
+            ("http wait 1 ns", "wait1", ("weft",)),
+            ("http all at default rates", "all", both, limit(2)),
     ):
         yield ObsRow(label, ("http_profiled", "--workers=1", f"--profile={profile}"),
-                     "overhead_percent", "%", tuple(bars), ("--connections=64",))
+                     "overhead_percent", "%", tuple(bars), ("--connections=64",), sides=sides)
+    for label, row, profile in (("spawn taskcreate 1/100", "spawn", "taskcreate100"),
+                                ("spawn taskcreate all", "spawn", "taskcreate1"),
+                                ("handoff block 1 ns", "handoff", "block1"),
+                                ("handoff wait 10 ms", "handoff", "wait"),
+                                ("handoff wait 1 ns", "handoff", "wait1"),
+                                ("nap wait 10 ms", "nap", "wait"),
+                                ("nap wait 1 ns", "nap", "wait1")):
+        yield ObsRow(label, (f"{row}_profiled", "--workers=1", f"--profile={profile}"),
+                     "overhead_percent", "%", sides=("weft",))
     # The same counted: what one sample costs, a hundred times a second.
     yield ObsRow("cpu sample counted", ("cpu_sample", "--workers=1"), "percent_at_100hz", "%",
                  (limit(0.5),), sides=("weft",))
