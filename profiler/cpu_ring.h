@@ -117,7 +117,7 @@ struct thread_sampler {
 
   const char* root = nullptr;       // what its samples outside of tasks belong to
   sched::thread* record = nullptr;  // null: unknown to the runtime
-  int tid = 0;
+  std::atomic<int> tid{0};          // [ord sampler.tid] what the handler reads of its slot
   uint32_t slot = 0;
   timer_t timer{};
   bool armed = false;

@@ -250,7 +250,8 @@ class sampler {
     sched::thread* th = sched::self_or_null();
     sched::task* t = nullptr;
     // A tick of the past, whose slot is another thread's by now.
-    if (s->tid != (th != nullptr ? th->tid : static_cast<int>(::syscall(SYS_gettid)))) return true;
+    const int own = th != nullptr ? th->tid : static_cast<int>(::syscall(SYS_gettid));
+    if (s->tid.load(std::memory_order_acquire) != own) return true;  // [ord sampler.tid]
     if (th != nullptr) {
       t = th->current.load(std::memory_order_relaxed);
       range = range_for(*th, t, from.rsp);

@@ -132,7 +132,7 @@ thread_sampler* cpu_threads::take_slot(int tid) {
     g_slots[slot].store(s, std::memory_order_relaxed);
     g_slot_count.store(slot + 1, std::memory_order_release);  // [ord sampler.slot]
   }
-  s->tid = tid;
+  s->tid.store(tid, std::memory_order_release);  // [ord sampler.tid]
   used_.push_back(s);
   return s;
 }
@@ -187,7 +187,7 @@ void cpu_threads::arm(thread_sampler& s) {
       base::log_line(
           "no CPU timer for thread %d: %s (RLIMIT_SIGPENDING limits timers); it and maybe others "
           "are missing from CPU profiles",
-          s.tid, std::strerror(errno));
+          s.tid.load(std::memory_order_relaxed), std::strerror(errno));
     }
     return;
   }
@@ -270,7 +270,8 @@ void cpu_threads::scan() {
   for (thread_sampler* s : used_) {
     if (s->retired) continue;
     sampled.push_back(s->tid);
-    if (s->record == nullptr && !std::ranges::binary_search(present, s->tid)) {
+    if (s->record == nullptr &&
+        !std::ranges::binary_search(present, s->tid.load(std::memory_order_relaxed))) {
       disarm(*s);
       s->retired = true;
     }

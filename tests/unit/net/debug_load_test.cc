@@ -15,6 +15,7 @@
 #include <chrono>
 #include <ctime>
 #include <set>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -120,6 +121,8 @@ struct kind {
   bool has_duration = false;  // also without ?seconds=
   const char* list = "debug_load";
 };
+// Part of the tests' names.
+void PrintTo(const kind& k, std::ostream* out) { *out << k.name; }
 
 const std::vector<kind>& kinds() {
   static const std::vector<std::string> memory = {"alloc_objects/count", "alloc_space/bytes",
@@ -257,6 +260,16 @@ void check_form(const prof::pb::Profile& p, const kind& k) {
   EXPECT_LE(age, 300);
 }
 
+// Addresses in a mapping, as its file counts them, that nothing is known of.
+std::string nameless(const prof::pb::Profile& p, const prof::pb::Mapping& m) {
+  std::ostringstream out;
+  for (const auto& l : p.location()) {
+    if (l.mapping_id() == m.id() && l.line_size() == 0)
+      out << ' ' << std::hex << l.address() - m.memory_start() + m.file_offset();
+  }
+  return "no function at" + out.str();
+}
+
 // Executable mappings as the kernel lists them: the program and the libraries it was linked with.
 void check_mappings(const prof::pb::Profile& p) {
   uint64_t id = 0;
@@ -271,7 +284,7 @@ void check_mappings(const prof::pb::Profile& p) {
     EXPECT_EQ(text(p, m.filename()).find(" (deleted)"), std::string::npos);
     if (text(p, m.filename()).ends_with("/weft_net_tests")) {
       program = true;
-      EXPECT_TRUE(m.has_functions());
+      EXPECT_TRUE(m.has_functions()) << nameless(p, m);
     }
   }
   EXPECT_TRUE(program);

@@ -114,6 +114,9 @@ struct world {
   int procs;
   int hogs;
 };
+void PrintTo(const world& w, std::ostream* out) {  // part of the tests' names
+  *out << w.procs << " processors, " << w.hogs << " others that compute";
+}
 class CpuTruth : public testing::TestWithParam<world> {};
 
 TEST_P(CpuTruth, SharesOfFunctionsAndLabelsAndTheTotal) {
