@@ -1,5 +1,6 @@
 // CPU profiles of programs whose truth is known: who burned how much is measured by the CPU clock
 // of the thread that burns, which no load of the machine changes.
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,6 +29,7 @@
 #include "profiler/symbolize.h"
 #include "tests/unit/profiler/go_tool.h"
 #include "tests/unit/profiler/profile_check.h"
+#include "tests/unit/profiler/profile_sums.h"
 
 namespace cpu_truth {
 
@@ -475,6 +477,50 @@ TEST(CpuTruthTool, ReadsBackWhatWasBurned) {
   reads({"-traces"}, {"job:", "tool", "cpu_truth::burn<80>"});
   reads({"-tags"}, {"job: Total", "tool"});
   reads({"-list", "burn<80>"}, {"cpu_truth_test.cc", "ROUTINE"});
+}
+
+int burn_in_callback(void* spent) {
+  *static_cast<int64_t*>(spent) += burn<7>(100'000'000);
+  return 0;
+}
+
+// The tables for unwinding and the list of mappings are older than the library: both must follow
+// while the profile is under way, and names must be there though it is closed again in between.
+TEST(CpuProfiles, ALibraryThatIsLoadedMeanwhileHasItsFramesAndNames) {
+  const auto call_late_library = [](int64_t& spent) {
+    void* library = ::dlopen(WEFT_TEST_LATE_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(library, nullptr) << ::dlerror();
+    auto* call =
+        reinterpret_cast<int (*)(int (*)(void*), void*)>(::dlsym(library, "weft_late_call"));
+    ASSERT_NE(call, nullptr) << ::dlerror();
+    for (int i = 0; i < 10; ++i) EXPECT_EQ(call(burn_in_callback, &spent), 1);
+    ::dlclose(library);
+  };
+  weft::run({.max_procs = 2}, [&] {
+    int64_t spent = 0;
+    std::ostringstream out;
+    weft::pprof::start_cpu_profile(out);
+    burn<8>(50'000'000);
+    call_late_library(spent);  // loaded, used and closed
+    burn<8>(50'000'000);
+    const int64_t closed = spent;
+    void* library = ::dlopen(WEFT_TEST_LATE_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(library, nullptr);
+    call_late_library(spent);  // and once more, perhaps elsewhere; it stays until the end
+    weft::pprof::stop_cpu_profile();
+    ::dlclose(library);
+    const std::string bytes = out.str();
+    EXPECT_TRUE(weft::prof::test::valid_profile(bytes));
+    const auto burned = weft::prof::test::sums_by_function(bytes, "burn<7>");
+    const auto through = weft::prof::test::sums_by_function(bytes, "weft_late_call");
+    EXPECT_NEAR(static_cast<double>(burned[1]) / static_cast<double>(spent), 1, 0.1);
+    // A thread that the tables have not reached yet loses outer frames for a look or two of the
+    // collector, a tenth of a second each.
+    EXPECT_GE(through[1], spent - closed - 300'000'000);
+    EXPECT_LE(through[1], burned[1]);
+    const auto callers = weft::prof::test::sums_by_function(bytes, "ALibraryThatIsLoadedMeanwhile");
+    EXPECT_GE(callers[1], spent - 600'000'000);
+  });
 }
 
 }  // namespace cpu_truth
