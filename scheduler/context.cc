@@ -16,6 +16,16 @@
 #include <boost/context/detail/fcontext.hpp>
 #endif
 
+#if WEFT_TSAN
+// The count of an exception's owners is kept inside libstdc++, which is not compiled for the
+// sanitizer: it takes the last owner's release for a race with what earlier owners read. A
+// program's own definition takes precedence.
+extern "C" [[gnu::weak]] const char* __tsan_default_suppressions();
+extern "C" [[gnu::weak]] const char* __tsan_default_suppressions() {
+  return "race:std::__exception_ptr::exception_ptr::_M_release\n";
+}
+#endif
+
 // Defined by scheduler.cc: the body of every task context. Not noexcept: an exception that no frame
 // of the task catches must find no handler at all, so that std::terminate runs with the stack
 // intact.
