@@ -2,6 +2,8 @@
 # One layer of weft as library weft_<name>, alias and export name weft::<name>. Public headers
 # live under <folder>/include; private ones are included from the source root ("scheduler/task.h").
 # Warnings and sanitizers stay PRIVATE: a user's flags are the user's.
+# DIRECT_CALLS: functions of one file call, and inline, each other. Otherwise gcc leaves to the linker
+# which function of that name it is, as position-independent code could have one of it replaced.
 
 add_library(weft_flags INTERFACE)
 target_compile_options(weft_flags INTERFACE
@@ -35,7 +37,7 @@ endif()
 install(TARGETS weft_sanitize EXPORT weftTargets)
 
 function(weft_library name)
-  cmake_parse_arguments(A "" "" "SOURCES;PUBLIC_HEADERS;DEPS;PRIVATE_DEPS" ${ARGN})
+  cmake_parse_arguments(A "DIRECT_CALLS" "" "SOURCES;PUBLIC_HEADERS;DEPS;PRIVATE_DEPS" ${ARGN})
   add_library(weft_${name} ${A_SOURCES})
   add_library(weft::${name} ALIAS weft_${name})
   target_sources(weft_${name} PUBLIC FILE_SET HEADERS
@@ -43,6 +45,9 @@ function(weft_library name)
   target_compile_features(weft_${name} PUBLIC cxx_std_20)
   target_link_libraries(weft_${name} PUBLIC ${A_DEPS} weft_sanitize
     PRIVATE $<BUILD_INTERFACE:weft_flags> ${A_PRIVATE_DEPS})
+  if(A_DIRECT_CALLS AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(weft_${name} PRIVATE $<$<CONFIG:Release>:-fno-semantic-interposition>)
+  endif()
   set_target_properties(weft_${name} PROPERTIES EXPORT_NAME ${name}
     CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON VERIFY_INTERFACE_HEADER_SETS ON)
   install(TARGETS weft_${name} EXPORT weftTargets FILE_SET HEADERS)

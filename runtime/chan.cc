@@ -42,6 +42,27 @@ error_code error_of(chan_core::wait_outcome o, error_code expired) noexcept {
 
 }  // namespace
 
+inline void chan_core::empty(void* slot) noexcept {
+  if (!ops_.trivial) ops_.destroy(slot);
+  if (!ops_.traced) return;
+  // A slot without a value keeps nothing alive. Concurrent marking is told what it referred to.
+  auto* words = static_cast<std::atomic<void*>*>(slot);
+  for (size_t i = 0; i < ops_.size / sizeof(void*); ++i) {
+    void* old = words[i].load(std::memory_order_relaxed);
+    words[i].store(nullptr, std::memory_order_release);
+    gc::detail::overwritten(old);
+  }
+}
+
+inline void chan_core::move(void* to, void* from) noexcept {
+  if (ops_.trivial && ops_.size == sizeof(uint64_t)) [[likely]]
+    std::memcpy(to, from, sizeof(uint64_t));
+  else if (ops_.trivial)
+    std::memcpy(to, from, ops_.size);
+  else
+    ops_.move(to, from);
+}
+
 chan_ref chan_core::make(const element_ops& ops, size_t capacity) {
   size_t align = ops.align > alignof(chan_core) ? ops.align : alignof(chan_core);
   size_t head = (sizeof(chan_core) + align - 1) / align * align;
@@ -92,28 +113,7 @@ bool chan_core::discard_locked() noexcept {
   return true;
 }
 
-void chan_core::empty(void* slot) noexcept {
-  ops_.destroy(slot);
-  if (!ops_.traced) return;
-  // A slot without a value keeps nothing alive. Concurrent marking is told what it referred to.
-  auto* words = static_cast<std::atomic<void*>*>(slot);
-  for (size_t i = 0; i < ops_.size / sizeof(void*); ++i) {
-    void* old = words[i].load(std::memory_order_relaxed);
-    words[i].store(nullptr, std::memory_order_release);
-    gc::detail::overwritten(old);
-  }
-}
-
-void chan_core::move(void* to, void* from) noexcept {
-  if (ops_.trivial && ops_.size == sizeof(uint64_t))
-    std::memcpy(to, from, sizeof(uint64_t));
-  else if (ops_.trivial)
-    std::memcpy(to, from, ops_.size);
-  else
-    ops_.move(to, from);
-}
-
-waiter* chan_core::pop_claimed(waiter_list& list) noexcept {
+inline waiter* chan_core::pop_claimed(waiter_list& list) noexcept {
   while (waiter* w = list.pop_front()) {
     if (w->select == nullptr || w->select->claim(w)) return w;
     // Another case of that select won; its task removes the rest of its waiters itself.
@@ -121,8 +121,8 @@ waiter* chan_core::pop_claimed(waiter_list& list) noexcept {
   return nullptr;
 }
 
-waiter* chan_core::pop_receiver() noexcept { return pop_claimed(receivers_); }
-waiter* chan_core::pop_sender() noexcept { return pop_claimed(senders_); }
+inline waiter* chan_core::pop_receiver() noexcept { return pop_claimed(receivers_); }
+inline waiter* chan_core::pop_sender() noexcept { return pop_claimed(senders_); }
 
 chan_core::outcome chan_core::send_locked(void* from, waiter** to_wake) {
   if (closed_) return outcome::closed;
@@ -167,47 +167,49 @@ chan_core::outcome chan_core::recv_locked(void* to, waiter** to_wake) {
 }
 
 void chan_core::send(void* from) {
-  sched::enter();
+  sched::thread* th = sched::enter();
   lock_.lock();
   waiter* wake = nullptr;
   outcome o = outcome::would_block;
-  if (!nil_) o = send_locked(from, &wake);
+  if (!nil_) [[likely]]
+    o = send_locked(from, &wake);
   if (o == outcome::would_block) {
     waiter me;
-    me.task = sched::current_task();
+    me.task = sched::current_task(th);
     me.element = from;
     if (!nil_) senders_.push_back(&me);
-    sched::park(nil_ ? wait_reason::chan_send_nil : wait_reason::chan_send, this, commit_unlock,
-                this);
-    sched::leave();
+    th = sched::park(th, nil_ ? wait_reason::chan_send_nil : wait_reason::chan_send, this,
+                     commit_unlock, this);
+    sched::leave(th);
     if (!me.success) throw panic_error("send on closed channel");
     return;
   }
   lock_.unlock();
-  if (wake != nullptr) sched::ready(wake->task);
-  sched::leave();
+  if (wake != nullptr) sched::ready(th, wake->task);
+  sched::leave(th);
   if (o == outcome::closed) throw panic_error("send on closed channel");
 }
 
 bool chan_core::recv(void* to) {
-  sched::enter();
+  sched::thread* th = sched::enter();
   lock_.lock();
   waiter* wake = nullptr;
   outcome o = outcome::would_block;
-  if (!nil_) o = recv_locked(to, &wake);
+  if (!nil_) [[likely]]
+    o = recv_locked(to, &wake);
   if (o == outcome::would_block) {
     waiter me;
-    me.task = sched::current_task();
+    me.task = sched::current_task(th);
     me.element = to;
     if (!nil_) receivers_.push_back(&me);
-    sched::park(nil_ ? wait_reason::chan_receive_nil : wait_reason::chan_receive, this,
-                commit_unlock, this);
-    sched::leave();
+    th = sched::park(th, nil_ ? wait_reason::chan_receive_nil : wait_reason::chan_receive, this,
+                     commit_unlock, this);
+    sched::leave(th);
     return me.success;
   }
   lock_.unlock();
-  if (wake != nullptr) sched::ready(wake->task);
-  sched::leave();
+  if (wake != nullptr) sched::ready(th, wake->task);
+  sched::leave(th);
   return o == outcome::done;
 }
 

@@ -1,11 +1,13 @@
 // select over channels, as Go's selectgo.
 //
-// All channels are locked in address order, each once. If a case is ready it is carried out under
-// the locks; a context is ready once it is cancelled. Otherwise a waiter is put on every channel,
-// sharing one claim; the task parks and the commit step unlocks the channels in the same order,
-// then starts the deadline's timer and listens to the contexts; the task waits for that before it
-// goes on, so the frame outlives the commit step. Whoever claims first ends the wait; afterwards
-// the channels are locked again to take the other waiters off, each in O(1).
+// First the cases are tried one after the other, in random order, each under its own channel's
+// lock; mostly one is ready. If none was, all channels are locked in address order, each once, and
+// the cases are tried again: only this look, at all of them in one moment, may say that nothing is
+// ready. A context is ready once it is cancelled. Then a waiter is put on every channel, sharing
+// one claim; the task parks and the commit step unlocks the channels in the same order, then starts
+// the deadline's timer and listens to the contexts; the task waits for that before it goes on, so
+// the frame outlives the commit step. Whoever claims first ends the wait; afterwards the channels
+// are locked again to take the other waiters off, each in O(1).
 #include <weft/select.h>
 
 #include <algorithm>
@@ -132,72 +134,91 @@ int collect_channels(select_case* cases, int n, chan_core** out) noexcept {
   return count;
 }
 
-}  // namespace
+// The cases in random order: of several that are ready each is as likely to be the first. One
+// number serves for eight draws, as its digits in a mixed base.
+void shuffle(int* order, int n, uint32_t seed) noexcept {
+  uint32_t digits = seed;
+  for (int i = 0; i < n; ++i) {
+    if (i % 8 == 7) {
+      seed ^= seed << 13;
+      seed ^= seed >> 17;
+      seed ^= seed << 5;
+      digits = seed;
+    }
+    const uint64_t draw = uint64_t{digits} * static_cast<uint64_t>(i + 1);
+    digits = static_cast<uint32_t>(draw);
+    const auto j = static_cast<int>(draw >> 32);
+    order[i] = order[j];
+    order[j] = i;
+  }
+}
 
-int select_cases(select_case* cases, int n) {
+// With the channel's lock held.
+chan_core::outcome attempt(const select_case& c, waiter** wake) {
+  return c.what == kind::recv ? c.channel->recv_locked(c.element, wake)
+                              : c.channel->send_locked(c.element, wake);
+}
+
+bool is_cancelled(const select_case& c) noexcept {
+  return c.what == kind::cancelled && c.element != nullptr &&
+         static_cast<cancel_source*>(c.element)->cancelled();
+}
+
+// Case i was carried out; ends the critical section.
+int carried_out(sched::thread* th, select_case* cases, int i, chan_core::outcome o, waiter* wake) {
+  if (wake != nullptr) sched::ready(th, wake->task);
+  sched::leave(th);
+  select_case& c = cases[i];
+  c.success = o == chan_core::outcome::done;
+  if (c.what == kind::send && !c.success) throw panic_error("send on closed channel");
+  return i;
+}
+
+// None was ready by itself.
+[[gnu::noinline]] int select_waiting(select_case* cases, int n, const int* order, int contexts) {
   int otherwise = -1;
   int timeout = -1;
-  small_array<int> order(n);
   small_array<chan_core*> channels(n);
-  int contexts = 0;
-  for (int i = 0; i < n; ++i) {
-    if (cases[i].what != kind::cancelled) continue;
-    cases[i].element = limit_of(*cases[i].ctx).cancellation;
-    if (cases[i].element != nullptr) ++contexts;
-  }
   small_array<context_listener, 2> listeners(contexts);
   // Here, as the channels are locked where they are used.
   const std::unique_ptr<waiter[]> many(n > inline_cases ? new waiter[static_cast<size_t>(n)]
                                                         : nullptr);
-  sched::enter();
-  uint32_t seed = sched::next_random_number();
   for (int i = 0; i < n; ++i) {
     if (cases[i].what == kind::otherwise && otherwise < 0) otherwise = i;
     if (cases[i].what == kind::timeout &&
         (timeout < 0 || cases[i].timeout_ns < cases[timeout].timeout_ns))
       timeout = i;
-    // Inside-out shuffle; xorshift between draws.
-    seed ^= seed << 13;
-    seed ^= seed >> 17;
-    seed ^= seed << 5;
-    auto j = static_cast<int>((uint64_t{seed} * static_cast<uint64_t>(i + 1)) >> 32);
-    order[i] = order[j];
-    order[j] = i;
   }
+  sched::thread* th = sched::enter();
   frame f;
   f.locked = channels.data();
   f.count = collect_channels(cases, n, f.locked);
 
   f.lock_all();
   for (int k = 0; k < n; ++k) {
-    select_case& c = cases[order[k]];
-    if (c.what == kind::cancelled && c.element != nullptr &&
-        static_cast<cancel_source*>(c.element)->cancelled()) {
+    const select_case& c = cases[order[k]];
+    if (is_cancelled(c)) {
       f.unlock_all();
-      sched::leave();
+      sched::leave(th);
       return order[k];
     }
     if (!is_channel(c)) continue;
     waiter* wake = nullptr;
-    auto o = c.what == kind::recv ? c.channel->recv_locked(c.element, &wake)
-                                  : c.channel->send_locked(c.element, &wake);
+    const auto o = attempt(c, &wake);
     if (o == chan_core::outcome::would_block) continue;
     f.unlock_all();
-    if (wake != nullptr) sched::ready(wake->task);
-    sched::leave();
-    c.success = o == chan_core::outcome::done;
-    if (c.what == kind::send && !c.success) throw panic_error("send on closed channel");
-    return order[k];
+    return carried_out(th, cases, order[k], o, wake);
   }
   int at_once = otherwise;
   if (at_once < 0 && timeout >= 0 && cases[timeout].timeout_ns <= 0) at_once = timeout;
   if (at_once >= 0) {
     f.unlock_all();
-    sched::leave();
+    sched::leave(th);
     return at_once;
   }
 
-  f.task = sched::current_task();
+  f.task = sched::current_task(th);
+  for (int i = 0; i < f.count; ++i) f.locked[i]->add_ref();
   waiter few[inline_cases];
   waiter* const waiters = many != nullptr ? many.get() : few;
   // In the shuffled order: of two cases on one channel whoever comes must not always find the same.
@@ -227,9 +248,10 @@ int select_cases(select_case* cases, int n) {
   }
   if (f.limited()) f.arming.lock();
   if (f.count == 0 && !f.limited()) {
-    sched::park(wait_reason::select_no_cases, nullptr, nullptr, nullptr);
+    th = sched::park(th, wait_reason::select_no_cases, nullptr, nullptr, nullptr);
   } else {
-    sched::park(wait_reason::select, f.count > 0 ? f.locked[0] : nullptr, commit_select, &f);
+    th = sched::park(th, wait_reason::select, f.count > 0 ? f.locked[0] : nullptr, commit_select,
+                     &f);
   }
 
   if (f.limited()) {
@@ -244,7 +266,8 @@ int select_cases(select_case* cases, int n) {
       (c.what == kind::recv ? c.channel->receivers() : c.channel->senders()).erase(&waiters[i]);
   }
   f.unlock_all();
-  sched::leave();
+  sched::leave(th);
+  for (int i = 0; i < f.count; ++i) f.locked[i]->drop_ref();
   waiter* winner = f.wait.winner.load(std::memory_order_acquire);
   if (winner == &select_wait::timed_out) return timeout;
   int chosen = winner->case_index;
@@ -252,6 +275,35 @@ int select_cases(select_case* cases, int n) {
   if (cases[chosen].what == kind::send && !winner->success)
     throw panic_error("send on closed channel");
   return chosen;
+}
+
+}  // namespace
+
+int select_cases(select_case* cases, int n) {
+  small_array<int> order(n);
+  int contexts = 0;
+  for (int i = 0; i < n; ++i) {
+    if (cases[i].what != kind::cancelled) continue;
+    cases[i].element = limit_of(*cases[i].ctx).cancellation;
+    if (cases[i].element != nullptr) ++contexts;
+  }
+  sched::thread* th = sched::enter();
+  shuffle(order.data(), n, sched::next_random_number());
+  for (int k = 0; k < n; ++k) {
+    select_case& c = cases[order[k]];
+    if (is_channel(c)) {
+      waiter* wake = nullptr;
+      c.channel->lock();
+      const auto o = attempt(c, &wake);
+      c.channel->unlock();
+      if (o != chan_core::outcome::would_block) return carried_out(th, cases, order[k], o, wake);
+    } else if (is_cancelled(c)) {
+      sched::leave(th);
+      return order[k];
+    }
+  }
+  sched::leave(th);
+  return select_waiting(cases, n, order.data(), contexts);
 }
 
 }  // namespace weft::detail

@@ -188,7 +188,7 @@ func_timer_ref::~func_timer_ref() {
   if (timer_ != nullptr) timer_->drop_ref();
 }
 
-func_timer_ref start_func_timer(std::chrono::nanoseconds d, later* f) {
+[[gnu::noinline]] func_timer_ref start_func_timer(std::chrono::nanoseconds d, later* f) {
   auto created_by = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
   func_timer_ref t(new func_timer(std::unique_ptr<later>(f), created_by));
   t.get()->reset(d);

@@ -12,11 +12,6 @@ struct limited_frame : cancel_listener {
   sched::timer deadline;
 };
 
-bool commit_unlock(sched::task*, void* lock) {
-  static_cast<small_lock*>(lock)->unlock();
-  return true;
-}
-
 // Arms the ends of the wait, once the task is off its stack: each may strike at once. The list's
 // lock is not held while the timer heap's or the source's is taken: a timer's function, which runs
 // under the former, may want it.
@@ -46,15 +41,10 @@ void source_cancelled(cancel_listener* l) noexcept {
 
 }  // namespace
 
-bool wait_until(waiter& w, const wait_limit& limit, sched::wait_reason reason, const void* waits_on,
-                small_lock& lock) noexcept {
-  return wait_within(w, limit, reason, waits_on, lock) == wait_end::woken;
-}
-
 wait_end wait_within(waiter& w, const wait_limit& limit, sched::wait_reason reason,
                      const void* waits_on, small_lock& lock) noexcept {
   if (limit.none()) {
-    sched::park(reason, waits_on, commit_unlock, &lock);
+    wait_unlimited(reason, waits_on, lock);
     return wait_end::woken;
   }
   limited_frame f;

@@ -13,7 +13,7 @@ namespace weft {
 // right after wait().
 
 void wait_group::add(int64_t n) {
-  sched::critical in_runtime;
+  sched::thread* th = sched::enter();
   lock_.lock();
   const char* misuse = nullptr;
   if (count_ + n < 0)
@@ -22,6 +22,7 @@ void wait_group::add(int64_t n) {
     misuse = "sync: WaitGroup is reused before previous Wait has returned";
   if (misuse != nullptr) {
     lock_.unlock();
+    sched::leave(th);
     throw panic_error(misuse);
   }
   count_ += n;
@@ -34,6 +35,7 @@ void wait_group::add(int64_t n) {
   }
   lock_.unlock();
   detail::wake_all(woken);
+  sched::leave(th);
 }
 
 bool wait_group::wait_within(const detail::wait_limit& limit) noexcept {
@@ -63,7 +65,24 @@ void wait_group::task_ended() {
   done();
 }
 
-void wait_group::wait() { wait_within({}); }
+// wait_within() without a limit; see wait_unlimited().
+void wait_group::wait() {
+  sched::thread* th = sched::enter();
+  lock_.lock();
+  if (count_ == 0) {
+    lock_.unlock();
+    sched::leave(th);
+    return;
+  }
+  detail::waiter w;
+  w.task = sched::current_task(th);
+  waiters_.push_back(&w);
+  detail::wait_unlimited(sched::wait_reason::wait_group_wait, this, lock_);
+  lock_.lock();
+  --returning_;
+  lock_.unlock();
+  sched::leave();
+}
 
 bool wait_group::is_zero() noexcept {
   lock_.lock();

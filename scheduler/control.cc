@@ -9,6 +9,7 @@
 #include "scheduler/directed.h"
 #include "scheduler/fork.h"
 #include "scheduler/park.h"
+#include "scheduler/queues.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/schedtrace.h"
 #include "scheduler/scheduler.h"

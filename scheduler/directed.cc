@@ -31,6 +31,7 @@
 
 #include "base/clock.h"
 #include "scheduler/park.h"
+#include "scheduler/queues.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::detail {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "scheduler/directed.h"
 #include "scheduler/park.h"
+#include "scheduler/queues.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {

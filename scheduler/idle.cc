@@ -18,6 +18,7 @@
 
 #include "base/futex.h"
 #include "scheduler/directed.h"
+#include "scheduler/queues.h"
 #include "scheduler/scheduler.h"
 
 namespace weft::sched {

@@ -14,6 +14,7 @@
 #include "scheduler/deadlock.h"
 #include "scheduler/directed.h"
 #include "scheduler/park.h"
+#include "scheduler/queues.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/service_thread.h"

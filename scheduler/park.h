@@ -43,20 +43,30 @@ class critical {
 // Everything below is called inside a critical section.
 
 // The calling task; a foreign thread's own record outside the scheduler's workers.
-inline task* current_task() noexcept { return self()->current.load(std::memory_order_relaxed); }
+inline task* current_task(const thread* th) noexcept {
+  return th->current.load(std::memory_order_relaxed);
+}
+inline task* current_task() noexcept { return current_task(self()); }
 
 // Stops the calling task until ready(). `commit`, if given, runs once the task is off its stack and
 // waiting, so it may release the lock that makes the task findable: unlocking and sleeping are one
-// step. When it returns false the task goes on at once. `waits_on` is shown in dumps.
-void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
-          void* arg) noexcept;
+// step. When it returns false the task goes on at once. `waits_on` is shown in dumps. `th` is the
+// calling thread; returns the one on which the task goes on.
+thread* park(thread* th, wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+             void* arg) noexcept;
+inline void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+                 void* arg) noexcept {
+  park(self(), reason, waits_on, commit, arg);
+}
 
 // park() whose commit step is releasing a spinlock.
 void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock) noexcept;
 
 // Makes a waiting task runnable; it will run soon on this processor (`next`: ahead of its queue) or
 // on one that steals it. Each park is ended by exactly one ready; whoever won the right calls it.
-void ready(task* t, bool next = true) noexcept;
+// `th` is the calling thread.
+void ready(thread* th, task* t, bool next = true) noexcept;
+inline void ready(task* t, bool next = true) noexcept { ready(self(), t, next); }
 
 // Starts a task that calls start(arg), where spawning is not possible: from a timer's function.
 // `created_by` is shown as its place of creation.

@@ -1,14 +1,9 @@
 // Moving tasks between a processor's queues and the global one.
+#include "scheduler/queues.h"
+
 #include <mutex>
 
-#include "scheduler/scheduler.h"
-
 namespace weft::sched {
-namespace {
-
-// A pair of tasks that ready each other would live in `next` for ever; after this many turns the
-// ring goes first once.
-constexpr uint32_t max_next_streak = 32;
 
 void overflow(processor* p, task* t) noexcept {
   task* batch[run_queue::capacity / 2];
@@ -17,50 +12,6 @@ void overflow(processor* p, task* t) noexcept {
   for (uint32_t i = 0; i < n; ++i) list.push_back(batch[i]);
   list.push_back(t);
   global_push_list(list);
-}
-
-task* take_next(processor* p) noexcept {
-  task* t = p->next.load(std::memory_order_relaxed);
-  if (alone()) {
-    p->next.store(nullptr, std::memory_order_relaxed);
-    return t;
-  }
-  // A thief may take it between the load and the exchange.
-  if (t != nullptr && p->next.compare_exchange_strong(t, nullptr, std::memory_order_acq_rel,
-                                                      std::memory_order_relaxed))
-    return t;
-  return nullptr;
-}
-
-}  // namespace
-
-void local_push(processor* p, task* t, bool next) noexcept {
-  if (next) {
-    task* kicked = p->next.load(std::memory_order_relaxed);
-    if (alone())
-      p->next.store(t, std::memory_order_relaxed);
-    else
-      kicked = p->next.exchange(t, std::memory_order_acq_rel);
-    if (kicked == nullptr) return;
-    t = kicked;
-  }
-  if (!p->ring.push(t)) overflow(p, t);
-}
-
-task* local_pop(processor* p) noexcept {
-  if (p->next_streak < max_next_streak) {
-    if (task* t = take_next(p)) {
-      ++p->next_streak;
-      return t;
-    }
-  }
-  p->next_streak = 0;
-  if (task* t = alone() ? p->ring.pop_alone() : p->ring.pop()) return t;
-  return take_next(p);
-}
-
-bool has_local_work(const processor* p) noexcept {
-  return !p->ring.empty() || p->next.load(std::memory_order_relaxed) != nullptr;
 }
 
 // The size first, then the rings: global_pop moves tasks in that direction and fills the ring

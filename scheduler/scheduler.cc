@@ -28,6 +28,7 @@
 #include "scheduler/deadlock.h"
 #include "scheduler/lockpark.h"
 #include "scheduler/park.h"
+#include "scheduler/queues.h"
 #include "scheduler/wait_watch.h"
 #include "scheduler/world_stop.h"
 
@@ -39,13 +40,17 @@ namespace {
 
 constexpr uint32_t fairness_period = 61;
 
-// The next task of this P if the thread may switch to it directly.
-task* pick_direct(processor* p) noexcept {
-  if (p->tick.load(std::memory_order_relaxed) % fairness_period == 0 ||
-      g_sched.stop_requested.load(std::memory_order_relaxed) ||
-      p->timers.earliest() <= base::coarse_ns())
-    return nullptr;
-  return local_pop(p);
+// Something that the thread's own context has to see to: a stop, or a timer.
+bool is_urgent(const processor* p) noexcept {
+  return g_sched.stop_requested.load(std::memory_order_relaxed) ||
+         p->timers.earliest() <= base::coarse_ns();
+}
+
+// Whether the thread may switch to the next task of its processor's queues directly.
+[[gnu::always_inline]] inline bool may_go_direct(const thread* th) noexcept {
+  const processor* p = th->p.load(std::memory_order_relaxed);
+  return p != nullptr && p->tick.load(std::memory_order_relaxed) % fairness_period != 0 &&
+         !is_urgent(p) && th->locked_task == nullptr;
 }
 
 // What the thread's own context runs next.
@@ -69,16 +74,17 @@ void leave_runtime(thread* th) noexcept {
 
 // Makes t the thread's current task. False if the gate is closed: then pass_gate() has to be asked,
 // on the thread's own context.
-bool make_current(thread* th, task* t) noexcept {
+[[gnu::always_inline]] inline bool make_current(thread* th, task* t) noexcept {
   th->current.store(t, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);  // [W1] in world_stop.cc
   return g_gate.load(std::memory_order_acquire) == 0;   // [ord world.resume]
 }
 
 // t is the thread's current task already.
-void begin_run(processor* p, task* t) noexcept {
+[[gnu::always_inline]] inline void begin_run(processor* p, task* t) noexcept {
   change_state(*t, task_status::runnable, task_status::running);
-  if (t->stk == nullptr) prepare_first_run(p, t);
+  if (t->stk == nullptr) [[unlikely]]
+    prepare_first_run(p, t);
   p->tick.store(p->tick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
@@ -88,12 +94,59 @@ time_away::cause cause_of(op what) noexcept {
   return what == op::park ? time_away::cause::parked : time_away::cause::gave_way;
 }
 
-// Leaves the calling task; finish_switch() will do `what` with it. Returns when it runs again, with
-// the thread that it then runs on. The record is filled field by field: built as a whole and
-// copied, wide loads would wait for the narrow stores before them.
+// The last act for a task that ended, on the context that came next.
+[[gnu::noinline]] void bury(thread* th, task* t) noexcept {
+  processor* p = th->p.load(std::memory_order_relaxed);
+  note_task_ended(t->stk, t->ctx.sp);
+  put_stack(p, t->stk);
+  t->stk = nullptr;
+  bool system = t->system;
+  change_state(*t, task_status::running, task_status::free);
+  if (system) {
+    g_sched.system_tasks.fetch_sub(1, std::memory_order_relaxed);
+  }
+  put_task(p, t);
+}
+
+// Parking was refused by its commit step: the task goes on next.
+[[gnu::noinline]] void cancel_park(thread* th, task* t) noexcept {
+  change_state(*t, task_status::waiting, task_status::runnable);
+  local_push(th->p.load(std::memory_order_relaxed), t, true);
+}
+
+[[gnu::noinline]] void requeue(task* t) noexcept {
+  change_state(*t, task_status::blocking, task_status::runnable);
+  global_push(t);
+  wake_one();
+}
+
+[[gnu::always_inline]] inline void finish(thread* th) noexcept {
+  const after_switch& a = th->after;
+  const op what = a.what;
+  th->after.what = op::none;
+  if (what == op::park) {
+    change_state(*a.prev, task_status::running, task_status::waiting, a.reason);
+    if (a.commit != nullptr && !a.commit(a.prev, a.arg)) [[unlikely]]
+      cancel_park(th, a.prev);
+  } else if (what == op::yield) {
+    change_state(*a.prev, task_status::running, task_status::runnable);
+    if (a.arg != nullptr)
+      local_push(th->p.load(std::memory_order_relaxed), a.prev, false);
+    else
+      global_push(a.prev);
+  } else if (what == op::exit) {
+    bury(th, a.prev);
+  } else if (what == op::requeue) {
+    requeue(a.prev);
+  }
+}
+
+// Leaves the calling task; finish_switch() will do `what` with it. `direct`: may_go_direct().
+// Returns when it runs again, with the thread that it then runs on. The record is filled field by
+// field: built as a whole and copied, wide loads would wait for the narrow stores before them.
 [[gnu::always_inline]] inline thread* switch_unwatched(thread* th, task* me, op what,
                                                        bool (*commit)(task*, void*), void* arg,
-                                                       wait_reason reason) noexcept {
+                                                       wait_reason reason, bool direct) noexcept {
   if (unguarded_stacks_exist()) [[unlikely]]
     check_unguarded(me->stk, __builtin_frame_address(0));
   after_switch& after = th->after;
@@ -105,8 +158,8 @@ time_away::cause cause_of(op what) noexcept {
   const int64_t left_ns = base::coarse_ns();
   processor* p = th->p.load(std::memory_order_relaxed);
   context* to = &th->sched_ctx;
-  task* next = p != nullptr && th->locked_task == nullptr ? pick_direct(p) : nullptr;
-  if (next != nullptr && (next->locked_to_thread || !make_current(th, next))) {
+  task* next = direct ? local_pop(p) : nullptr;
+  if (next != nullptr && (next->locked_to_thread || !make_current(th, next))) [[unlikely]] {
     th->picked = next;
     next = nullptr;
   }
@@ -117,7 +170,7 @@ time_away::cause cause_of(op what) noexcept {
     th->current.store(nullptr, std::memory_order_release);  // [ord world.stopped]
   }
   th = switch_context(th, me->ctx, *to, what == op::exit);
-  finish_switch(th);
+  finish(th);
   if (grid_passed(left_ns, base::coarse_ns())) [[unlikely]]
     back_from(*me, cause_of(what), reason, false, left_ns);
   return th;
@@ -125,38 +178,27 @@ time_away::cause cause_of(op what) noexcept {
 
 [[gnu::noinline]] thread* switch_watched(thread* th, task* me, op what,
                                          bool (*commit)(task*, void*), void* arg,
-                                         wait_reason reason) noexcept {
+                                         wait_reason reason, bool direct) noexcept {
   const bool timed = exact_wanted(reason);
   const int64_t left_ns = timed ? base::now_ns() : 0;
   const bool counts_locks = g_lockpark.load(std::memory_order_acquire);
   const int held = counts_locks ? lockpark_leave(*me, what != op::exit, reason) : 0;
-  th = switch_unwatched(th, me, what, commit, arg, reason);
+  th = switch_unwatched(th, me, what, commit, arg, reason, direct);
   if (counts_locks) lockpark_resume(held);
   if (timed) back_from(*me, cause_of(what), reason, true, left_ns);
   return th;
 }
 
-thread* switch_away(thread* th, task* me, op what, bool (*commit)(task*, void*), void* arg,
-                    wait_reason reason) noexcept {
+// Inlined where tasks switch often: what is known there need not be asked, and a switch is a third
+// of the calls shorter.
+[[gnu::always_inline]] inline thread* switch_away(thread* th, task* me, op what,
+                                                  bool (*commit)(task*, void*), void* arg,
+                                                  wait_reason reason, bool direct) noexcept {
   if (th->gathered != nullptr) [[unlikely]]
     send_gathered(th);
   if ((g_watched_switches.load(std::memory_order_relaxed) & reason_bit(reason)) != 0) [[unlikely]]
-    return switch_watched(th, me, what, commit, arg, reason);
-  return switch_unwatched(th, me, what, commit, arg, reason);
-}
-
-// The last act for a task that ended, on the context that came next.
-void bury(thread* th, task* t) noexcept {
-  processor* p = th->p.load(std::memory_order_relaxed);
-  note_task_ended(t->stk, t->ctx.sp);
-  put_stack(p, t->stk);
-  t->stk = nullptr;
-  bool system = t->system;
-  change_state(*t, task_status::running, task_status::free);
-  if (system) {
-    g_sched.system_tasks.fetch_sub(1, std::memory_order_relaxed);
-  }
-  put_task(p, t);
+    return switch_watched(th, me, what, commit, arg, reason, direct);
+  return switch_unwatched(th, me, what, commit, arg, reason, direct);
 }
 
 void park_foreign(thread* th, task* t, wait_reason reason, bool (*commit)(task*, void*),
@@ -229,40 +271,10 @@ void send_gathered(thread* th) noexcept {
   g->send(*g);
 }
 
-void finish_switch(thread* th) noexcept {
-  const after_switch& a = th->after;
-  const op what = a.what;
-  th->after.what = op::none;
-  switch (what) {
-    case op::none:
-      break;
-    case op::park:
-      change_state(*a.prev, task_status::running, task_status::waiting, a.reason);
-      if (a.commit != nullptr && !a.commit(a.prev, a.arg)) {
-        change_state(*a.prev, task_status::waiting, task_status::runnable);
-        local_push(th->p.load(std::memory_order_relaxed), a.prev, true);
-      }
-      break;
-    case op::yield:
-      change_state(*a.prev, task_status::running, task_status::runnable);
-      if (a.arg != nullptr)
-        local_push(th->p.load(std::memory_order_relaxed), a.prev, false);
-      else
-        global_push(a.prev);
-      break;
-    case op::requeue:
-      change_state(*a.prev, task_status::blocking, task_status::runnable);
-      global_push(a.prev);
-      wake_one();
-      break;
-    case op::exit:
-      bury(th, a.prev);
-      break;
-  }
-}
+void finish_switch(thread* th) noexcept { finish(th); }
 
 void leave_for_ever(thread* th, task* me) noexcept {
-  switch_away(th, me, op::exit, nullptr, nullptr, wait_reason::none);
+  switch_away(th, me, op::exit, nullptr, nullptr, wait_reason::none, may_go_direct(th));
   __builtin_unreachable();
 }
 
@@ -301,16 +313,15 @@ void worker_main(thread* th) noexcept {
   leave_runtime(th);
 }
 
-void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
-          void* arg) noexcept {
-  thread* th = self();
+thread* park(thread* th, wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+             void* arg) noexcept {
   task* me = th->current.load(std::memory_order_relaxed);
   me->waits_on = waits_on;
   if (th->foreign) {
     park_foreign(th, me, reason, commit, arg);
-    return;
+    return th;
   }
-  switch_away(th, me, op::park, commit, arg, reason);
+  return switch_away(th, me, op::park, commit, arg, reason, may_go_direct(th));
 }
 
 void sleep_until(int64_t when_ns) noexcept {
@@ -329,14 +340,13 @@ void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock)
   park(reason, waits_on, unlock_spinlock, &lock);
 }
 
-void ready(task* t, bool next) noexcept {
+void ready(thread* th, task* t, bool next) noexcept {
   if (t->foreign) {
-    thread* th = t->own_thread;
-    th->park_word.store(1, std::memory_order_release);  // [ord thread.unpark]
-    base::futex_wake(th->park_word, 1);
+    thread* sleeper = t->own_thread;
+    sleeper->park_word.store(1, std::memory_order_release);  // [ord thread.unpark]
+    base::futex_wake(sleeper->park_word, 1);
     return;
   }
-  thread* th = self();
   processor* p = th->p.load(std::memory_order_relaxed);
   if (p == nullptr) base::now_refresh();  // nobody may have looked at the clock for hours
   change_state(*t, task_status::waiting, task_status::runnable);
@@ -352,38 +362,38 @@ void ready(task* t, bool next) noexcept {
 void make_ready(task* t) noexcept { change_state(*t, task_status::waiting, task_status::runnable); }
 
 thread* yield_now(thread* th) noexcept {
-  if (th->foreign) {
+  if (th->foreign) [[unlikely]] {
     ::sched_yield();
     return th;
   }
   task* me = th->current.load(std::memory_order_relaxed);
   processor* p = th->p.load(std::memory_order_relaxed);
-  uint32_t tick = p->tick.load(std::memory_order_relaxed) + 1;
-  bool look_elsewhere = tick % fairness_period == 0 ||
-                        g_sched.global_size.load(std::memory_order_relaxed) > 0 ||
-                        g_sched.stop_requested.load(std::memory_order_relaxed) ||
-                        p->timers.earliest() <= base::coarse_ns();
+  const uint32_t tick = p->tick.load(std::memory_order_relaxed);
+  const bool urgent = is_urgent(p);
+  const bool look_elsewhere = (tick + 1) % fairness_period == 0 || urgent ||
+                              g_sched.global_size.load(std::memory_order_relaxed) > 0;
   if (!look_elsewhere && !has_local_work(p)) {
-    p->tick.store(tick, std::memory_order_relaxed);
+    p->tick.store(tick + 1, std::memory_order_relaxed);
     return th;
   }
   // Go sends the yielding task to the global queue. The local tail is as fair among the tasks of
   // this processor, is stolen from like any queue, and costs a third; every 61st time the global
   // queue keeps processors even.
   void* local = look_elsewhere ? nullptr : me;
-  return switch_away(th, me, op::yield, nullptr, local, wait_reason::none);
+  const bool direct = tick % fairness_period != 0 && !urgent && th->locked_task == nullptr;
+  return switch_away(th, me, op::yield, nullptr, local, wait_reason::none, direct);
 }
 
 thread* yield_preempted(thread* th) noexcept {
   task* me = th->current.load(std::memory_order_relaxed);
-  return switch_away(th, me, op::yield, nullptr, nullptr, wait_reason::none);
+  return switch_away(th, me, op::yield, nullptr, nullptr, wait_reason::none, may_go_direct(th));
 }
 
 void yield_to_next() noexcept {
   thread* th = self();
   if (th->foreign) return;
   task* me = th->current.load(std::memory_order_relaxed);
-  switch_away(th, me, op::yield, nullptr, me, wait_reason::none);
+  switch_away(th, me, op::yield, nullptr, me, wait_reason::none, may_go_direct(th));
 }
 
 bool can_spin(int round) noexcept {

@@ -98,13 +98,10 @@ extern scheduler g_sched;
 // its queues need no locked instructions. The number of processors changes only while none runs.
 inline bool alone() noexcept { return g_sched.max_procs.load(std::memory_order_relaxed) == 1; }
 
-// queues.cc: moving tasks to and from queues.
-void local_push(processor* p, task* t, bool next) noexcept;
-task* local_pop(processor* p) noexcept;
+// queues.cc: moving tasks to and from the global queue; queues.h has the local ones.
 void global_push(task* t) noexcept;
 void global_push_list(task_list& list) noexcept;
 task* global_pop(processor* p, int max) noexcept;
-bool has_local_work(const processor* p) noexcept;
 bool any_queued_work() noexcept;  // in the global queue or any ring
 
 // idle.cc: the wake-up protocol.

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "scheduler/caches.h"
 #include "scheduler/park.h"
+#include "scheduler/queues.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/wait_watch.h"
 

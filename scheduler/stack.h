@@ -84,8 +84,6 @@ void begin_cooling(stack_class cls) noexcept;
 size_t stack_reserve(stack_class cls) noexcept;
 const char* stack_class_name(stack_class cls) noexcept;
 
-// Whether some stack has no guard, so that switches have to look.
-bool unguarded_stacks_exist() noexcept;
 // Ends the process with a report if a stack without guard has overflowed, seen at a switch that
 // leaves it at `sp`.
 void check_unguarded(const stack* s, const void* sp) noexcept;
@@ -98,6 +96,15 @@ enum stack_fallback : uint32_t {
   stacks_limited_space = 16,    // RLIMIT_AS or the like: smaller slabs, maybe smaller stacks
   stacks_no_batch_advice = 32,  // kernel before 6.13: pages are returned one stack at a time
 };
+extern std::atomic<uint32_t> g_stack_fallbacks;  // those in use, stack_memory.cc
+inline uint32_t stack_fallbacks() noexcept {
+  return g_stack_fallbacks.load(std::memory_order_relaxed);
+}
+
+// Whether some stack has no guard, so that switches have to look.
+inline bool unguarded_stacks_exist() noexcept {
+  return (stack_fallbacks() & stacks_unguarded) != 0;
+}
 
 // Counts of stacks, and bytes. Exact while no task starts or ends; otherwise stacks that wander
 // between processor and pool at that moment may be missing or counted twice.

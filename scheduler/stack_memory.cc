@@ -53,6 +53,8 @@
 #endif
 
 namespace weft::sched {
+
+std::atomic<uint32_t> g_stack_fallbacks{0};
 namespace {
 
 constexpr size_t page = 4096;
@@ -87,11 +89,10 @@ stack_slab g_slabs[max_slabs];
 std::atomic<size_t> g_slab_count{0};
 std::atomic<bool> g_adding_slab{false};  // pools of several classes share the table
 
-std::atomic<uint32_t> g_fallbacks{0};
 std::atomic<size_t> g_guards[3];
 
 bool note_fallback(stack_fallback f) noexcept {
-  return (g_fallbacks.fetch_or(f, std::memory_order_relaxed) & f) == 0;
+  return (g_stack_fallbacks.fetch_or(f, std::memory_order_relaxed) & f) == 0;
 }
 
 size_t read_number(const char* file, size_t otherwise) noexcept {
@@ -422,12 +423,6 @@ const stack_slab* find_slab(uintptr_t address) noexcept {
     if (address >= base && address - base < s.slots * s.slot_size) return &s;
   }
   return nullptr;
-}
-
-uint32_t stack_fallbacks() noexcept { return g_fallbacks.load(std::memory_order_relaxed); }
-
-bool unguarded_stacks_exist() noexcept {
-  return (g_fallbacks.load(std::memory_order_relaxed) & stacks_unguarded) != 0;
 }
 
 void count_guards(stack_stats& stats) noexcept {

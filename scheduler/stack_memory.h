@@ -75,7 +75,6 @@ inline stack_slot slot_at(const stack_slab& slab, uintptr_t address) noexcept {
 size_t guard_size(stack_class cls) noexcept;
 
 // What of the system's gifts is missing, as bits of stack_fallback; and the guards installed now.
-uint32_t stack_fallbacks() noexcept;
 void count_guards(stack_stats& stats) noexcept;
 
 }  // namespace weft::sched

@@ -193,7 +193,7 @@ void set_scan_port(const scan_port& port) noexcept {
   install_thread_signal();
 }
 
-void stop_here(thread* th) noexcept {
+[[gnu::noinline]] void stop_here(thread* th) noexcept {
   const int was = th->crit.load(std::memory_order_relaxed);
   th->crit.store(1, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);

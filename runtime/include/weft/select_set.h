@@ -29,9 +29,11 @@ class select_set {
   select_set(select_set&&) noexcept = default;
   select_set& operator=(select_set&&) noexcept = default;
 
-  // Adds a case and returns its index: 0, 1, 2, … in the order of the calls.
+  // Adds a case and returns its index: 0, 1, 2, … in the order of the calls. The set keeps the
+  // channel alive.
   template <class Clause>
   int add(Clause clause) {
+    if constexpr (requires { clause.ref.keep(); }) clause.ref.keep();
     entries_.push_back(std::make_unique<entry_of<Clause>>(std::move(clause)));
     cases_.push_back(entries_.back()->describe());
     return static_cast<int>(cases_.size()) - 1;
@@ -75,7 +77,8 @@ class select_set {
 
   template <class T>
   struct entry_of<detail::recv_clause<T, detail::nothing>> final : entry {
-    explicit entry_of(detail::recv_clause<T, detail::nothing> c) : clause{c.ref, {value}, {}} {}
+    explicit entry_of(detail::recv_clause<T, detail::nothing> c)
+        : clause{std::move(c.ref), {value}, {}} {}
     detail::select_case describe() override { return clause.describe(); }
     void run(bool success) override { clause.run(success); }
     void* received(const std::type_info& t) override { return t == typeid(T) ? &value : nullptr; }

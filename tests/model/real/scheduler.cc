@@ -67,8 +67,8 @@ void back_from_blocking(task&, int64_t, int64_t, int64_t) noexcept { std::abort(
 thread* self() noexcept { return model::own_thread(); }
 void attach_foreign(const char*) noexcept { std::abort(); }
 
-void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
-          void* arg) noexcept {
+thread* park(thread* th, wait_reason reason, const void* waits_on, bool (*commit)(task*, void*),
+             void* arg) noexcept {
   task* me = model::current_actor()->task;
   me->waits_on = waits_on;
   model::leave_for_commit(reason, commit, arg);
@@ -76,9 +76,10 @@ void park(wait_reason reason, const void* waits_on, bool (*commit)(task*, void*)
   model::note("goes on");
   if (model::time_passes() && model::choose(2) == 1)
     base::g_fake_ns = base::g_fake_ns.peek() + 2'000'000;
+  return th;
 }
 
-void ready(task* t, bool) noexcept {
+void ready(thread*, task* t, bool) noexcept {
   model::note("readies task at %p", static_cast<void*>(t));
   change_state(*t, task_status::waiting, task_status::runnable);
 }
