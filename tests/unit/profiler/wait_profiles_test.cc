@@ -453,10 +453,11 @@ TEST_F(WaitProfiles, RunnableIsTheTimeForWantOfAProcessor) {
   set_wait_profile_rate(1);
   in_world(1, [] {
     constexpr int tasks = 8;
-    int64_t away = 0;
+    // Atomic: a task that computes may lose its processor, and goes on for a moment beside the
+    // next.
+    std::atomic<int64_t> away{0}, first_ran{0}, last_ran{0};
     std::vector<join_handle<void>> all;
     const int64_t spawned = now();
-    int64_t first_ran = 0, last_ran = 0;
     for (int n = 0; n < tasks; ++n) {
       all.push_back(spawn([&] {
         if (first_ran == 0) first_ran = now();
