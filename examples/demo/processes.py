@@ -62,17 +62,15 @@ def wait_until(what, condition, seconds=30):
         time.sleep(0.02)
 
 
-class Service:
-    """A running shortlink with a database of its own. As a context manager it ends the process."""
+class Server:
+    """A running HTTP service of the examples, with its debug server. As a context manager it ends the process."""
 
-    def __init__(self, program, listen="127.0.0.1:0", debug="127.0.0.1:0", extra=(), environment=None):
-        self.folder = tempfile.mkdtemp(prefix="shortlink-")
+    def __init__(self, program, *arguments, listen="127.0.0.1:0", debug="127.0.0.1:0", environment=None):
         self.output = []
         self.process = None
         self._collector = None
         try:
-            self.process = start([program, "--listen", listen, "--debug", debug, "--db",
-                                  pathlib.Path(self.folder, "links.db"), *extra],
+            self.process = start([program, "--listen", listen, "--debug", debug, *arguments],
                                  stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
             self.debug = self._address_in(r"debug server on http://([^/]+)/")
             self.address = self._address_in(r"listening on http://([^/]+)/")
@@ -110,7 +108,6 @@ class Service:
             if self._collector is not None:
                 self._collector.join()
             self.process.stdout.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- HTTP
 
@@ -127,14 +124,6 @@ class Service:
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
 
-    def create(self, url, code=None):
-        """Creates a link and returns its code."""
-        body = json.dumps({"url": url, **({"code": code} if code else {})})
-        status, _, text = self.ask("POST", "/links", body, {"Content-Type": "application/json"})
-        if status != 201:
-            raise Failure(f"POST /links answered {status}: {text}")
-        return json.loads(text)["code"]
-
     def stats(self):
         status, _, text = self.ask("GET", "/stats")
         if status != 200:
@@ -149,6 +138,27 @@ class Service:
 
     def debug_url(self, path):
         return f"http://{self.debug}/debug/pprof/{path}"
+
+
+class Service(Server):
+    """A running shortlink with a database of its own."""
+
+    def __init__(self, program, listen="127.0.0.1:0", debug="127.0.0.1:0", extra=(), environment=None):
+        self.folder = tempfile.mkdtemp(prefix="shortlink-")
+        super().__init__(program, "--db", pathlib.Path(self.folder, "links.db"), *extra, listen=listen, debug=debug,
+                         environment=environment)
+
+    def close(self):
+        super().close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create(self, url, code=None):
+        """Creates a link and returns its code."""
+        body = json.dumps({"url": url, **({"code": code} if code else {})})
+        status, _, text = self.ask("POST", "/links", body, {"Content-Type": "application/json"})
+        if status != 201:
+            raise Failure(f"POST /links answered {status}: {text}")
+        return json.loads(text)["code"]
 
 
 def free_port():

@@ -123,12 +123,11 @@ void service::create_link(response_writer& w, request& r) {
 
 void service::resolve(response_writer& w, request& r) {
   std::string_view code = r.path_value("code");
-  auto target = cache_.find(code);
+  const cached_link* target = cache_.find(code);
   if (target == nullptr) {
     uint64_t as_of = cache_.removals();
     link found = require_link(r);
-    cache_.insert(code, {found.id, found.url}, as_of);
-    target = std::make_shared<const cached_link>(cached_link{found.id, std::move(found.url)});
+    target = cache_.add(code, found.id, found.url, as_of);
   }
   clicks_.count(target->id);
   // Without this, browsers may keep the answer and later clicks would go uncounted.

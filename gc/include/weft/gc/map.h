@@ -30,6 +30,12 @@ namespace weft::gc {
 
 namespace detail {
 
+template <class Hash, class Equal>
+concept transparent = requires {
+  typename Hash::is_transparent;
+  typename Equal::is_transparent;
+};
+
 inline constexpr uint8_t place_free = 0x80;
 inline constexpr uint8_t place_removed = 0xfe;
 
@@ -164,6 +170,18 @@ class map {
   const_iterator find(const K& key) const { return at_place<const value_type>(place_of(key)); }
   bool contains(const K& key) const { return place_of(key) != places_; }
   size_t count(const K& key) const { return contains(key) ? 1 : 0; }
+  // With a key of another type, where Hash and Equal are transparent (string_hash,
+  // std::equal_to<>).
+  template <class Key>
+  requires detail::transparent<Hash, Equal> iterator find(const Key& key) {
+    return at_place<value_type>(place_of(key));
+  }
+  template <class Key>
+  requires detail::transparent<Hash, Equal> const_iterator find(const Key& key)
+  const { return at_place<const value_type>(place_of(key)); }
+  template <class Key>
+  requires detail::transparent<Hash, Equal>
+  bool contains(const Key& key) const { return place_of(key) != places_; }
   // Throws std::out_of_range.
   V& at(const K& key) { return element_at(key).second; }
   const V& at(const K& key) const { return element_at(key).second; }
@@ -234,7 +252,8 @@ class map {
   }
   // std::hash of integers and pointers is the identity: all bits must count for the place and the
   // tag.
-  static size_t hash_of(const K& key) {
+  template <class Key>
+  static size_t hash_of(const Key& key) {
     const uint64_t h = static_cast<uint64_t>(Hash{}(key)) * 0x9e3779b97f4a7c15u;
     return static_cast<size_t>(h ^ (h >> 32));
   }
@@ -251,8 +270,12 @@ class map {
     }
   }
 
-  size_t place_of(const K& key) const { return size_ == 0 ? places_ : place_of(key, hash_of(key)); }
-  size_t place_of(const K& key, size_t hash) const {
+  template <class Key>
+  size_t place_of(const Key& key) const {
+    return size_ == 0 ? places_ : place_of(key, hash_of(key));
+  }
+  template <class Key>
+  size_t place_of(const Key& key, size_t hash) const {
     size_t found = places_;
     if (places_ == 0) return found;
     probe(hash, [&](size_t at, const detail::place_group& group) {

@@ -102,6 +102,15 @@ class string {
   size_t size_ = 0;
 };
 
+// For maps that are asked with a std::string_view, without making a string for it:
+//   weft::gc::map<weft::gc::string, V, weft::gc::string_hash, std::equal_to<>>
+struct string_hash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const noexcept {
+    return std::hash<std::string_view>{}(text);
+  }
+};
+
 }  // namespace weft::gc
 
 template <>
