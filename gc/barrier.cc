@@ -3,10 +3,13 @@
 // marker would have gone.
 #include "gc/barrier.h"
 
+#include <time.h>
+
 #include <mutex>
 #include <utility>
 
 #include "gc/mark.h"
+#include "gc/stress.h"
 #include "gc/unstopped.h"
 
 namespace weft::gc {
@@ -46,6 +49,37 @@ void shade(const void* overwritten) noexcept {
   if (m.grey == nullptr) m.grey = new_block();
   m.grey->items[m.grey->count++] = h.object();
   if (m.grey->count == mark_block::capacity) give_block(std::exchange(m.grey, nullptr));
+}
+
+void stored(const void* old, const void* fresh) noexcept {
+  shade(old);
+  if (g_options.paranoid) shade(fresh);
+}
+
+// Now and then the thread sleeps, and a signal that is to stop it comes here.
+static void wait_a_little() noexcept {
+  static std::atomic<uint32_t> count{0};
+  if (count.fetch_add(1, std::memory_order_relaxed) % 32 != 0) return;
+  timespec pause{0, 30'000};
+  ::nanosleep(&pause, nullptr);
+}
+
+std::atomic<bool> stores_are_stressed{false};
+
+void store_slowly(void* place, void* fresh) noexcept {
+  auto& word = *static_cast<std::atomic<void*>*>(place);
+  if (g_options.check_first) {  // wrong: what is overwritten is looked at only if the flag was set
+    const bool on = marking.load(std::memory_order_relaxed) != 0;
+    wait_a_little();
+    if (on) shade(word.load(std::memory_order_relaxed));
+    word.store(fresh, std::memory_order_release);
+    return;
+  }
+  void* old = word.load(std::memory_order_relaxed);
+  wait_a_little();
+  word.store(fresh, std::memory_order_release);
+  wait_a_little();
+  overwritten(old, fresh);
 }
 
 }  // namespace detail

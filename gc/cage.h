@@ -39,6 +39,10 @@ struct cage {
 };
 extern cage g_cage;
 
+inline bool in_cage(uintptr_t address) noexcept {
+  return address - g_cage.base < g_cage.used_bytes.load(std::memory_order_relaxed);
+}
+
 // Makes the reservation: 256 GiB, or what RLIMIT_AS, the kernel's overcommit policy and sanitizers
 // leave, at least 64 MiB. Ends the process with a message if even that fails. Once.
 void reserve_cage() noexcept;

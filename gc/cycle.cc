@@ -55,7 +55,8 @@
 namespace weft::gc {
 namespace {
 
-constexpr int64_t stop_patience_ns = 1'000'000;
+constexpr int64_t stop_patience_ns = 1'000'000;  // at first
+constexpr int64_t most_patience_ns = 64'000'000;
 constexpr int64_t longest_nap_ns = 10'000'000;
 constexpr int64_t forced_cycle_ns = 120'000'000'000;
 constexpr int most_returns = 3;  // from 4 to 3
@@ -99,8 +100,12 @@ void wake_collector() noexcept {
 }
 
 void stop_world() noexcept {
-  for (int64_t nap = 100'000; !sched::stop_world_for_scan(stop_patience_ns);
+  // On a machine with more to do than processors it may take longer until each thread has been on
+  // one: the next attempt is given more time than the one that failed.
+  int64_t patience = stop_patience_ns;
+  for (int64_t nap = 100'000; !sched::stop_world_for_scan(patience);
        nap = std::min(nap * 2, longest_nap_ns)) {
+    patience = std::min(patience * 2, most_patience_ns);
     g_stats.retries.fetch_add(1, std::memory_order_relaxed);
     timespec pause{0, nap};
     ::nanosleep(&pause, nullptr);
@@ -148,7 +153,8 @@ class one_cycle {
       drain(*marker_);
       for (int returns = 0;; ++returns) {
         begin_pause();
-        mark_stopped_threads(*marker_);
+        if (!g_options.skip_rescan) mark_stopped_threads(*marker_);
+        if (g_options.paranoid) mark_parked_tasks(*marker_, true);
         take_greys();
         if (returns == most_returns || marker_->drain(size_t{256} << 10, false)) break;
         end_pause(1, sched::gate_scan);
@@ -183,7 +189,7 @@ class one_cycle {
     g_stats.pause[which].store(static_cast<uint64_t>(record_.pause_ns[which]),
                                std::memory_order_relaxed);
     g_stats.pause_total.fetch_add(ns, std::memory_order_relaxed);
-    pacing_pause_ends(gate != 0);
+    pacing_pause_ends(detail::marking.load(std::memory_order_relaxed) != 0);
   }
 
   void begin() noexcept {
@@ -227,7 +233,7 @@ class one_cycle {
     pacing_cycle_ends(marked);
     g_counters.live.store(marked, std::memory_order_relaxed);
     g_due.store(false, std::memory_order_relaxed);
-    end_pause(g_options.stop_the_world ? 0 : 1, 0);
+    end_pause(g_options.stop_the_world ? 0 : 1, g_options.park ? sched::gate_scan : 0u);
     if (auto ended = base::current_alloc_port().cycle_ended) ended();
   }
 
@@ -362,6 +368,7 @@ void start_collector() noexcept {
   begin_records();
   start_pacing(g_options.percent, g_options.memory_limit);
   install_scan_port();
+  if (g_options.park) sched::g_gate.fetch_or(sched::gate_scan, std::memory_order_seq_cst);
   ::pthread_atfork(before_fork, after_fork, in_child);
   g_collector = new sched::thread;
   g_collector->foreign = true;

@@ -18,7 +18,9 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "gc/cage.h"
 #include "gc/heap.h"
+#include "gc/roots.h"
 #include "gc/specials.h"
 #include "gc/sweep.h"
 #include "gc/unstopped.h"
@@ -77,9 +79,23 @@ void each_reference(void* object, const type_info& t, F f) noexcept {
   }
 }
 
+// A closure has no mask, so every word that refers to an object is taken for a reference; but not
+// one that points into the closure itself, as a short std::string's does, nor the storage of a std
+// container of references, which is the closure's own and still there.
+void forget_words(void* object, size_t size) noexcept {
+  auto* words = static_cast<std::atomic<uintptr_t>*>(object);
+  const auto start = reinterpret_cast<uintptr_t>(object);
+  for (size_t i = 0; i < size / sizeof(void*); ++i) {
+    const uintptr_t word = words[i].load(std::memory_order_relaxed);
+    if (!in_cage(word) || word - start < size || is_traced_memory(word)) continue;
+    words[i].store(0, std::memory_order_relaxed);
+  }
+}
+
 void run_destructors(const dead_object& d) noexcept {
   for (size_t i = 0; i < d.count; ++i) {
     void* object = static_cast<char*>(d.object) + i * d.type->size;
+    if (d.type->conservative) forget_words(object, d.type->size);
     each_reference(object, *d.type,
                    [](std::atomic<void*>& w) { w.store(nullptr, std::memory_order_relaxed); });
   }

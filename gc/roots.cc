@@ -129,6 +129,13 @@ void mark_roots(marker& m) noexcept {
   for_each_root([](uintptr_t word, void* to) { static_cast<marker*>(to)->mark(word); }, &m);
 }
 
+bool is_traced_memory(uintptr_t word) noexcept {
+  hit h;
+  return find(word, h) && h.s->headered &&
+         reinterpret_cast<const array_header*>(h.object())->type.load(std::memory_order_acquire) ==
+             &traced_word();
+}
+
 void lock_roots() noexcept { g_lock.lock(); }
 void unlock_roots() noexcept { g_lock.unlock(); }
 

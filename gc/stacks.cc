@@ -8,9 +8,12 @@
 #include "gc/stacks.h"
 
 #include <sched.h>
+#include <time.h>
 #include <weft/detail/config.h>
+#include <weft/gc/detail/heap.h>
 
 #include "base/check.h"
+#include "gc/cycle.h"
 #include "gc/stress.h"
 #include "scheduler/park.h"
 #include "scheduler/world_stop.h"
@@ -103,7 +106,16 @@ void mark_if_resting(sched::thread* th, void* arg) noexcept {
   mark_thread_roots(*scan.m, *th, roots);
 }
 
+// Stress: the gate stays, and the world stops right after the task has gone on.
+void ask_for_a_cycle() noexcept {
+  request_cycle();
+  timespec pause{0, 5'000};
+  ::nanosleep(&pause, nullptr);
+}
+
 void before_run(task& t) noexcept {
+  if (g_options.park && detail::marking.load(std::memory_order_relaxed) == 0)
+    return ask_for_a_cycle();
   if (g_options.skip_scan_on_run) return;
   if (t.stk != nullptr && is_scanned(t.stk->scan_epoch)) return;
   marker m(g_cage.marked);
@@ -117,6 +129,7 @@ void before_run(task& t) noexcept {
 }
 
 void before_return(sched::thread& th) noexcept {
+  if (g_options.park && detail::marking.load(std::memory_order_relaxed) == 0) return;
   task* t = th.current.load(std::memory_order_relaxed);
   if (scanned(th, t)) return;
   marker m(g_cage.marked);

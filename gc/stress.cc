@@ -1,10 +1,14 @@
 #include "gc/stress.h"
 
+#include <weft/gc/detail/heap.h>
+
 #include <charconv>
 #include <string_view>
 
 #include "base/check.h"
 #include "base/options.h"
+#include "gc/places.h"
+#include "scheduler/affinity.h"
 
 namespace weft::gc {
 
@@ -37,10 +41,10 @@ void each_item(std::string_view rest, char separator, F f) noexcept {
 
 constexpr const char* known_gc =
     "a percentage from 1 to 1000000, off, percent=N, gctrace=1, verify=1, clobber=1, stw=1, "
-    "separated "
-    "by commas";
+    "places=1 (or 0), paranoid=1, separated by commas";
 constexpr const char* known_stress =
-    "alloc:N, stw, concurrent-always, noscan-resume, yield-mark, tiny-spans, separated by commas";
+    "alloc:N, stw, concurrent-always, park, store, migrate, yield-mark, tiny-spans, and, wrong on "
+    "purpose, noscan-resume, norescan, check-first, separated by commas";
 
 void read_gc(std::string_view item, std::string_view name, std::string_view value) noexcept {
   int64_t n = 0;
@@ -56,6 +60,10 @@ void read_gc(std::string_view item, std::string_view name, std::string_view valu
     g_options.verify = true;
   } else if (name == "clobber" && on) {
     g_options.clobber = true;
+  } else if (name == "places" && (on || value == "0")) {
+    g_options.places = on;
+  } else if (name == "paranoid" && on) {
+    g_options.paranoid = true;
   } else if (name == "stw" && on) {
     g_options.stop_the_world = true;
   } else {
@@ -74,6 +82,19 @@ void read_stress(std::string_view item, std::string_view name, std::string_view 
     g_options.always = true;
   } else if (item == "noscan-resume") {
     g_options.skip_scan_on_run = true;
+  } else if (item == "park") {
+    g_options.park = true;
+  } else if (item == "store" || item == "check-first") {
+#ifdef NDEBUG
+    base::fatalf("WEFT_GC_STRESS: \"%.*s\" needs a debug build", static_cast<int>(item.size()),
+                 item.data());
+#endif
+    g_options.slow_stores = true;
+    g_options.check_first |= item == "check-first";
+  } else if (item == "migrate") {
+    g_options.wander = true;
+  } else if (item == "norescan") {
+    g_options.skip_rescan = true;
   } else if (item == "yield-mark") {
     g_options.yield_mark = true;
   } else if (item == "tiny-spans") {
@@ -107,11 +128,14 @@ void read_limit(std::string_view text) noexcept {
 void read_options() noexcept {
   using base::option;
 #ifndef NDEBUG
-  g_options.clobber = true;
+  g_options.clobber = g_options.places = true;
 #endif
   each_item(base::option_value(option::WEFT_GC), ',', read_gc);
   each_item(base::option_value(option::WEFT_GC_STRESS), ',', read_stress);
   read_limit(base::option_value(option::WEFT_MEMLIMIT));
+  watch_places(g_options.places);
+  detail::stores_are_stressed.store(g_options.slow_stores, std::memory_order_relaxed);
+  if (g_options.wander) sched::let_tasks_wander();
 }
 
 }  // namespace weft::gc

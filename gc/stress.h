@@ -12,14 +12,23 @@ struct gc_options {
   int64_t memory_limit = INT64_MAX;
   bool clobber = false;  // freed slots are filled with 0xDB, new ones without references 0xCD
   bool verify = false;   // after marking, mark again with the world stopped and compare
+  bool places = false;   // in debug builds: refs are looked at when they are made and stored to
+  // For programs that overwrite raw pointers in the frames of other tasks: stores shade what they
+  // store, too, and all stacks are scanned again when marking ends.
+  bool paranoid = false;
   bool stop_the_world = false;  // mark with the world stopped
   int trace = 0;                // a line per cycle on stderr, in Go's format
   // Stress, for tests.
   uint32_t alloc_every = 0;       // a cycle at every n-th allocation
   bool always = false;            // a cycle follows the other
   bool skip_scan_on_run = false;  // wrong on purpose: the verifier must find it
-  bool yield_mark = false;        // the marker sleeps now and then between two objects
-  bool tiny_runs = false;         // every allocation is a refill
+  bool park = false;  // a cycle is asked for whenever a task goes on, and may begin right then
+  bool slow_stores = false;  // debug builds: waits between the steps of a store
+  bool wander = false;       // a task that was woken goes on wherever somebody finds it
+  bool check_first = false;  // wrong on purpose, of slow_stores: the flag before the store
+  bool skip_rescan = false;  // wrong on purpose: running stacks are scanned once only
+  bool yield_mark = false;   // the marker sleeps now and then between two objects
+  bool tiny_runs = false;    // every allocation is a refill
 };
 extern gc_options g_options;
 

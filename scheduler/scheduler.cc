@@ -24,6 +24,7 @@
 
 #include "base/check.h"
 #include "base/futex.h"
+#include "scheduler/affinity.h"
 #include "scheduler/caches.h"
 #include "scheduler/deadlock.h"
 #include "scheduler/lockpark.h"
@@ -340,6 +341,11 @@ void park_unlock(wait_reason reason, const void* waits_on, base::spinlock& lock)
   park(reason, waits_on, unlock_spinlock, &lock);
 }
 
+namespace {
+std::atomic<bool> g_wander{false};
+}
+void let_tasks_wander() noexcept { g_wander.store(true, std::memory_order_relaxed); }
+
 void ready(thread* th, task* t, bool next) noexcept {
   if (t->foreign) {
     thread* sleeper = t->own_thread;
@@ -350,7 +356,7 @@ void ready(thread* th, task* t, bool next) noexcept {
   processor* p = th->p.load(std::memory_order_relaxed);
   if (p == nullptr) base::now_refresh();  // nobody may have looked at the clock for hours
   change_state(*t, task_status::waiting, task_status::runnable);
-  if (p == nullptr) {
+  if (p == nullptr || g_wander.load(std::memory_order_relaxed)) [[unlikely]] {
     global_push(t);
     wake_one();
     return;

@@ -13,6 +13,7 @@
 #include "scheduler/park.h"
 #include "scheduler/queues.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/spawning.h"
 #include "scheduler/wait_watch.h"
 
 namespace weft::sched {
@@ -36,6 +37,23 @@ void free_body_memory(processor* p, const detail::body_ops& ops, void* block) no
     ::operator delete (block, std::align_val_t{ops.align});
 }
 
+// The closure that the calling thread moves into a block of memory: nobody knows yet that the block
+// is a task's.
+WEFT_OPAQUE memory_range& being_made() noexcept {
+  static constinit thread_local memory_range here{nullptr, nullptr};
+  return here;
+}
+
+void move_in(const detail::body_ops& ops, void* callable, void* storage) noexcept {
+  if (fits_in_record(ops)) {
+    ops.move_to(callable, storage);
+    return;
+  }
+  being_made() = {storage, static_cast<std::byte*>(storage) + ops.size};
+  ops.move_to(callable, storage);
+  being_made() = {nullptr, nullptr};
+}
+
 // Null: no memory, and nothing has changed.
 task* new_task(processor* p, const detail::body_ops& ops, void* callable,
                const detail::spawn_params& params, uintptr_t created_by) noexcept {
@@ -56,7 +74,7 @@ task* new_task(processor* p, const detail::body_ops& ops, void* callable,
   t->created_by = created_by;
   t->body = &ops;
   if (!fits_in_record(ops)) t->heap_body = storage;
-  ops.move_to(callable, storage);
+  move_in(ops, callable, storage);
   t->name = name;
   if (params.system) g_sched.system_tasks.fetch_add(1, std::memory_order_relaxed);
   return t;
@@ -121,6 +139,8 @@ void queue_started(task* t) noexcept {
 }
 
 }  // namespace
+
+memory_range closure_being_made() noexcept { return being_made(); }
 
 task* make_starter_task(void (*start)(void*), void* arg, uintptr_t created_by) noexcept {
   return make_starter(start, arg, {}, created_by);

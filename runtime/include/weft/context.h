@@ -47,6 +47,10 @@ struct context_value {
 };
 template <class T>
 struct context_value_of final : context_value {
+  static_assert(!gc::detail::needs_root<T>,
+                "weft::with_value: values of contexts lie in memory that the collector does not "
+                "look at, and T holds references into the collected heap. Use weft::gc::root<...> "
+                "in it");
   template <class V>
   context_value_of(const void* k, V&& v) : context_value(k), value(std::forward<V>(v)) {}
   T value;

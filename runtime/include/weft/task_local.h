@@ -17,6 +17,8 @@
 // more, which is destroyed in turn. They must not throw. A task that never ends, because weft::run
 // returned before it did, keeps its values. When a key is destroyed, the values that tasks still
 // have live on until those tasks end.
+#include <weft/gc/detail/slot.h>
+
 #include <atomic>
 #include <cstdint>
 #include <new>
@@ -58,6 +60,10 @@ template <class T>
 class task_local {
   static_assert(!std::is_reference_v<T> && std::is_destructible_v<T>,
                 "weft::task_local<T>: T must be an object");
+  static_assert(
+      !gc::detail::needs_root<T>,
+      "weft::task_local<T>: values lie in memory that the collector does not look at, and "
+      "T holds references into the collected heap. Use weft::gc::root<...> in it");
 
  public:
   // Values are made by T().

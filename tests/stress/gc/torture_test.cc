@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "tests/conformance/world.h"
@@ -185,6 +186,54 @@ TEST(Torture, NodesThatOnlyStacksKnow) {
   });
 }
 
+// Readers take nodes out of a table and hold them while they wait; writers overwrite the places
+// that they came from. A node is then known to a parked stack alone, which was scanned before it
+// had it.
+TEST(Torture, ReadersKeepWhatWritersOverwrite) {
+#if WEFT_TSAN
+  GTEST_SKIP() << "a plain ref hands no object to another task as the language sees it";
+#endif
+  const uint32_t seed = stress_seed();
+  in_world(2, [seed] {
+    constexpr uint32_t places = 64;
+    gc::root<gc::ref<node>> table(gc::make_array<gc::ref<node>>(places));
+    // What the marker meets first, so that it comes late to the table's nodes.
+    gc::root<node> ballast(make_node());
+    for (int i = 0; i < 3000; ++i) {
+      node* n = make_node();
+      link(n, 0, ballast->edge[0]);
+      link(ballast.get(), 0, n);
+    }
+    for (uint32_t i = 0; i < places; ++i) table.get()[i] = make_node();
+    stress_clock clock;
+    wait_group group;
+    for (uint32_t w = 0; w < 2; ++w) {  // each has places of its own
+      group.go([&, w] {
+        std::minstd_rand random(seed + w);
+        while (clock.running()) {
+          const uint32_t i = static_cast<uint32_t>(random()) % (places / 2) * 2 + w;
+          table.get()[i] = make_node();
+          if (random() % 8 == 0) this_task::yield();
+        }
+      });
+    }
+    std::atomic<uint64_t> held{0};
+    for (uint32_t r = 0; r < 8; ++r) {
+      group.go([&, r] {
+        std::minstd_rand random(seed + 100 + r);
+        while (clock.running()) {
+          node* n = table.get()[static_cast<uint32_t>(random()) % places];
+          for (uint32_t k = static_cast<uint32_t>(random()) % 16; k > 0; --k) this_task::yield();
+          n->check();
+          held.fetch_add(1, std::memory_order_relaxed);
+        }
+      });
+    }
+    group.wait();
+    EXPECT_GT(held.load(), 0u);
+  });
+}
+
 // A stack of Treiber's: nodes are popped and pushed by exchanges alone.
 TEST(Torture, LockFreeStack) {
   const uint32_t seed = stress_seed();
@@ -260,6 +309,34 @@ TEST(Torture, TasksThatEndAndBegin) {
       ++total;
     }
     EXPECT_GT(total, 0);
+  });
+}
+
+// A child takes a node out of its parent's frame by a raw reference and clears it there, while the
+// parent is parked and has not been scanned. Only the paranoid mode sees that.
+TEST(Frames, RawPointersThatOthersOverwrite) {
+  in_world(2, [] {
+    stress_clock clock;
+    wait_group group;
+    for (int t = 0; t < 64; ++t) {
+      group.go([&] {
+        while (clock.running()) {
+          node* mine = make_node();
+          mine->edge_serial[0] = mine->serial;
+          spawn([&mine] {
+            this_task::yield();
+            node* taken = std::exchange(mine, nullptr);
+            for (int k = 0; k < 8; ++k) this_task::yield();
+            taken->check();
+            if (taken->edge_serial[0] != taken->serial) {
+              ADD_FAILURE() << "node " << taken << " has been freed in use, and used again";
+              std::abort();
+            }
+          }).join();
+        }
+      });
+    }
+    group.wait();
   });
 }
 

@@ -10,12 +10,7 @@ struct message {
   int kind = 0;
   gc::ref<node> what;
 };
-}  // namespace weft::test
 
-template <>
-inline constexpr bool weft::gc::buffered_refs<weft::test::message> = true;
-
-namespace weft::test {
 namespace {
 
 TEST(ChannelsOfReferences, KeepWhatIsBuffered) {
@@ -53,7 +48,7 @@ TEST(ChannelsOfReferences, LetGoWhenTheChannelDoes) {
   });
 }
 
-TEST(ChannelsOfReferences, CarryClassesThatSaySo) {
+TEST(ChannelsOfReferences, CarryClassesWithReferences) {
   run([] {
     chan<message> c(4);
     std::vector<hidden> all;

@@ -1,5 +1,6 @@
 // Destructors, cleanups and weak references.
 #include <weft/chan.h>
+#include <weft/gc/func.h>
 #include <weft/gc/lifetime.h>
 #include <weft/gc/weak.h>
 #include <weft/gc/weak_map.h>
@@ -7,7 +8,9 @@
 #include <array>
 #include <atomic>
 #include <stdexcept>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "gc/roots.h"
 #include "tests/conformance/world.h"
@@ -92,6 +95,43 @@ TEST(Reapers, RunTheDestructorOfADeadObjectOnce) {
     gc::collect();
     gc::collect();
     EXPECT_LE(g_deaths, 2000);
+    EXPECT_FALSE(counted::had_reference);
+  });
+}
+
+// What a closure has captured: references, and things whose destructors must find them null; a
+// short string points into the closure itself, and the storage of a std::vector of references is
+// its own.
+struct captured {
+  explicit captured(node* n) : where(n), raw(n), several{n, n}, name("short") {}
+  captured(const captured&) = default;
+  ~captured() {
+    if (where == nullptr && raw == nullptr && several.size() == 2 && name == "short")
+      as_it_should.fetch_add(1);
+    g_deaths.fetch_add(1);
+  }
+  gc::ref<node> where;
+  node* raw;
+  std::vector<gc::ref<node>> several;
+  std::string name;
+  static inline std::atomic<int> as_it_should{0};
+};
+
+TEST(Reapers, ClosuresHaveTheirReferencesNulled) {
+  run([] {
+    elsewhere([] {
+      for (int i = 0; i < 100; ++i) {
+        captured c(gc::make<node>());
+        auto* f = gc::make<gc::func<int64_t()>>([c] { return c.where->value; });
+        EXPECT_EQ((*f)(), 0);
+      }
+      // Those on this stack had references.
+      g_deaths = 0;
+      captured::as_it_should = 0;
+    });
+    gc::collect();
+    EXPECT_TRUE(eventually([] { return g_deaths >= 90 && gc::reapers().waiting == 0; }));
+    EXPECT_EQ(captured::as_it_should, g_deaths);
   });
 }
 

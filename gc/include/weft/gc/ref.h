@@ -14,7 +14,9 @@
 //
 // Raw pointers are for locals, parameters and results; a member that keeps an object alive is a
 // ref. A local variable that other tasks overwrite must be one too.
+#include <weft/gc/allocator.h>
 #include <weft/gc/detail/heap.h>
+#include <weft/gc/detail/refers.h>
 #include <weft/gc/detail/slot.h>
 
 #include <atomic>
@@ -73,16 +75,19 @@ class ref {
 
  private:
   void store(T* p) noexcept {
+    detail::watch_place<T>(this);
+    if (detail::stressed_store(&word_, p)) return;
     T* old = get();
     __atomic_store_n(&word_, p, __ATOMIC_RELEASE);
-    detail::overwritten(old);
+    detail::overwritten(old, p);
   }
   // Placement new over an old reference is an overwrite that no assignment sees: while marking is
   // on, what was there before is read, whatever it is. Fresh memory holds null, or no reference.
   void initialize(T* p) noexcept {
+    detail::watch_place<T>(this);
     void* before = nullptr;
     if (detail::marking.load(std::memory_order_relaxed) != 0) [[unlikely]]
-      before = detail::word_at(this);
+      before = detail::made_while_marking(this, p);
     __atomic_store_n(&word_, p, __ATOMIC_RELEASE);
     if (before != nullptr) [[unlikely]]
       detail::overwritten(before);
@@ -133,20 +138,23 @@ class atomic_ref {
   }
   // Returns what was there before.
   T* exchange(T* p, std::memory_order order = std::memory_order_seq_cst) noexcept {
+    detail::watch_place<T>(this);
     T* old = word_.exchange(p, order);
-    detail::overwritten(old);
+    detail::overwritten(old, p);
     return old;
   }
   bool compare_exchange_strong(T*& expected, T* desired,
                                std::memory_order order = std::memory_order_seq_cst) noexcept {
+    detail::watch_place<T>(this);
     if (!word_.compare_exchange_strong(expected, desired, order)) return false;
-    detail::overwritten(expected);
+    detail::overwritten(expected, desired);
     return true;
   }
   bool compare_exchange_weak(T*& expected, T* desired,
                              std::memory_order order = std::memory_order_seq_cst) noexcept {
+    detail::watch_place<T>(this);
     if (!word_.compare_exchange_weak(expected, desired, order)) return false;
-    detail::overwritten(expected);
+    detail::overwritten(expected, desired);
     return true;
   }
 

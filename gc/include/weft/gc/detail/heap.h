@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <typeinfo>
 
 namespace weft::gc::detail {
 
@@ -35,6 +37,45 @@ inline void overwritten(const void* old) noexcept {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   if (marking.load(std::memory_order_relaxed) != 0) [[unlikely]]
     shade(old);
+}
+
+// A reference is made or stored there: ends the process with the type and the offset if the
+// collector does not look at that place. `pointer` is the type of T* for a ref<T>.
+extern std::atomic<bool> places_are_watched;
+void check_place(const void* place, const std::type_info& pointer) noexcept;
+// In debug builds; a reference without a referent does no harm yet, but will.
+template <class T>
+inline void watch_place([[maybe_unused]] const void* place) noexcept {
+#ifndef NDEBUG
+  if (places_are_watched.load(std::memory_order_relaxed)) check_place(place, typeid(T*));
+#endif
+}
+// A reference to `fresh` is made while marking is on: counts it if the collector does not look
+// there. Returns the word that it replaces.
+void* made_while_marking(const void* place, const void* fresh) noexcept;
+
+// As overwritten(), for stores that have both at hand: in paranoid mode what is stored is shaded,
+// too.
+void stored(const void* old, const void* fresh) noexcept;
+inline void overwritten(const void* old, const void* fresh) noexcept {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (marking.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    stored(old, fresh);
+}
+
+// In debug builds under WEFT_GC_STRESS=store: the same steps with waits between them, so that stops
+// by signal fall there. True if it has stored.
+extern std::atomic<bool> stores_are_stressed;
+void store_slowly(void* place, void* fresh) noexcept;
+template <class T>
+inline bool stressed_store([[maybe_unused]] T** place, [[maybe_unused]] T* fresh) noexcept {
+#ifndef NDEBUG
+  if (stores_are_stressed.load(std::memory_order_relaxed)) {
+    store_slowly(place, const_cast<std::remove_cv_t<T>*>(fresh));
+    return true;
+  }
+#endif
+  return false;
 }
 
 // Traced words outside the heap: a slot is a root from new_root() until delete_root(), which both

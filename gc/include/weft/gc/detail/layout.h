@@ -384,8 +384,7 @@ constexpr void refuse() {
                 "weft::gc: what a std::any holds is not traced. Use weft::gc::ref<T>");
   static_assert(K != variant,
                 "weft::gc: a std::variant with references is not traced, because which of them it "
-                "holds changes under the collector. Use weft::gc::ref<T> to a common base, or one "
-                "member for each alternative");
+                "holds changes under the collector. Use weft::gc::variant<...>");
   static_assert(K != view,
                 "weft::gc: a std::string_view or std::span member is not traced. Use "
                 "weft::gc::string, weft::gc::vector, or weft::gc::untraced<...> if it never points "
@@ -399,9 +398,10 @@ constexpr void refuse() {
   static_assert(K != atomic_pointer,
                 "weft::gc: a std::atomic of a pointer or reference is not traced. Use "
                 "weft::gc::atomic_ref<T>");
-  static_assert(K != union_type,
-                "weft::gc: which member of a union is alive is not known. Use one member for each "
-                "alternative, or specialize weft::gc::opaque<T> if none holds references");
+  static_assert(
+      K != union_type,
+      "weft::gc: which member of a union is alive is not known. Use weft::gc::variant<...>, "
+      "or specialize weft::gc::opaque<T> if none holds references");
   static_assert(K != inherits_listed,
                 "weft::gc: a base of this class lists its fields, the class itself does not. Add "
                 "WEFT_GC_BASES(base) and, for its own references, WEFT_GC_FIELDS(...)");
