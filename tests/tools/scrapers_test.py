@@ -47,12 +47,18 @@ class PrometheusTest(harness.ServiceTest):
         self.assert_stops_in_order()
 
     def test_values(self):
-        text = self.metrics()
-        values = dict(re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE))
-        listing = self.service.debug_text("goroutine?debug=1")
-        self.assertEqual(int(values["go_goroutines"]), processes.total_of_profile(listing))
         pid = self.service.process.pid
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        # Two requests see two instants, between which a task may end.
+        for _ in range(100):
+            text = self.metrics()
+            # Before the listing, for which names are loaded.
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            values = dict(re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE))
+            listed = processes.total_of_profile(self.service.debug_text("goroutine?debug=1"))
+            if int(values["go_goroutines"]) == listed:
+                break
+            time.sleep(0.1)
+        self.assertEqual(int(values["go_goroutines"]), listed)
         threads = int(re.search(r"^Threads:\s+(\d+)", status, re.MULTILINE).group(1))
         self.assertLessEqual(int(values["go_threads"]), threads)
         self.assertGreaterEqual(int(values["go_threads"]), 2)
