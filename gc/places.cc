@@ -119,7 +119,9 @@ bool is_on_thread_stack(uintptr_t address) noexcept {
 
 finding look(const void* place) noexcept {
   const auto address = reinterpret_cast<uintptr_t>(place);
-  if (in_cage(address)) return look_in_heap(address);
+  // Another thread may be making the heap.
+  if (g_heap_exists.load(std::memory_order_acquire) && in_cage(address))
+    return look_in_heap(address);
   if (is_on_stack(address)) return {};
   if (is_in_closure(address, sched::self()->current.load(std::memory_order_relaxed))) return {};
   return {is_on_thread_stack(address) ? verdict::traced : verdict::elsewhere};
