@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include <mutex>
+#include <utility>
 
 #include "base/check.h"
 #include "scheduler/directed.h"
@@ -115,11 +116,14 @@ thread* reacquire(thread* th) noexcept {
     tell(*me, blocked);
     return th;
   }
+  // The task's, not the thread's: it is sent where the task next waits.
+  gathered_output* gathered = std::exchange(th->gathered, nullptr);
   th->after.what = after_switch::op::requeue;
   th->after.prev = me;
   th->current.store(nullptr, std::memory_order_release);  // [ord world.stopped]
   th = switch_context(th, me->ctx, th->sched_ctx, false);
   finish_switch(th);
+  th->gathered = gathered;
   tell(*me, blocked);
   return th;
 }
