@@ -121,7 +121,7 @@ struct kind {
   std::vector<std::string> types;
   std::string default_type;  // "": the last one
   std::string period_type;
-  bool labelled = true;       // the load's labels show
+  bool labelled = true;       // the load's labels always show
   bool has_duration = false;  // also without ?seconds=
   const char* list = "debug_load";
 };
@@ -310,7 +310,7 @@ TEST_P(DebugUnderLoad, IsWhatItsKindPromises) {
         for (const auto& label : s.label()) labelled |= text(p, label.key()) == "load";
       }
       EXPECT_GT(sum, 0);
-      EXPECT_EQ(labelled, k.labelled);
+      EXPECT_TRUE(labelled || !k.labelled);
     }
   });
 }
@@ -356,7 +356,7 @@ TEST_P(DebugUnderLoad, IsReadByGosTool) {
       EXPECT_TRUE(traces.has("-----------+---")) << traces.out;
       const auto tags = go.pprof({"-tags"}, source);
       EXPECT_EQ(tags.exit_status, 0) << tags.out;
-      EXPECT_EQ(tags.has(" load: Total "), k.labelled) << tags.out;
+      EXPECT_TRUE(tags.has(" load: Total ") || !k.labelled) << tags.out;
       const auto listing = go.pprof({list}, source);
       EXPECT_EQ(listing.exit_status, 0) << listing.out;
       EXPECT_TRUE(listing.has("Total: ")) << listing.out;
