@@ -37,8 +37,8 @@ void free_body_memory(processor* p, const detail::body_ops& ops, void* block) no
     ::operator delete (block, std::align_val_t{ops.align});
 }
 
-// The closure that the calling thread moves into a block of memory: nobody knows yet that the block
-// is a task's.
+// The closure that the calling thread moves into a block of memory, inside the critical section of
+// a spawn, where nothing switches: nobody knows yet that the block is a task's.
 WEFT_OPAQUE memory_range& being_made() noexcept {
   static constinit thread_local memory_range here{nullptr, nullptr};
   return here;

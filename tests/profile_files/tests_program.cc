@@ -17,6 +17,7 @@ TEST(Program, Burns) {
   weft::run([] { burns_processor_time(); });
 }
 
+// Run by profile_files_test.py alone, which looks at what a program that fails leaves.
 TEST(Program, DISABLED_Fails) { FAIL(); }
 
 }  // namespace

@@ -133,6 +133,7 @@ outcome run_child(const char* test, std::vector<std::string> environment, bool f
   return o;
 }
 
+// No test by itself: the body of the child processes that the tests below start.
 TEST(PollerChild, DISABLED_ServeAndSayWhich) {
   in_world(2, [] { EXPECT_TRUE(request_once().ends_with("served")); });
   std::printf("<%s>\n", poller_name());
