@@ -32,6 +32,7 @@
 #include <thread>
 
 #include "bench/common/args.h"
+#include "bench/common/core_wait.h"
 #include "bench/common/process.h"
 #include "bench/obs_switches.h"
 #include "profiler/cpu_threads.h"
@@ -82,71 +83,22 @@ class counting_buffer : public std::streambuf {
   asm volatile("" ::: "memory");  // no tail call
 }
 
-// How long the calling thread has waited for a core since it began, in ns: what another process
-// takes is not a stall that the profile has made.
-class core_wait {
- public:
-  core_wait() { restart(); }
-  void restart() {
-    tid_ = ::gettid();
-    waited_ = read();
-  }
-  // Since restart(); 0 if the caller is on another thread by now.
-  std::uint64_t since() const {
-    if (::gettid() != tid_) return 0;
-    const std::uint64_t now = read();
-    return now > waited_ ? now - waited_ : 0;
-  }
-
- private:
-  static std::uint64_t read() {
-    char text[128] = {};
-    const int fd = ::open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    const bool got = ::read(fd, text, sizeof text - 1) > 0;
-    ::close(fd);
-    unsigned long long ran = 0;
-    unsigned long long waited = 0;
-    return got && std::sscanf(text, "%llu %llu", &ran, &waited) == 2 ? waited : 0;
-  }
-  pid_t tid_ = 0;
-  std::uint64_t waited_ = 0;
-};
-
 // The longest time between two looks at the clock while `f` runs, less what the thread waited for
 // a core; in ns.
 template <class F>
 std::uint64_t longest_stall(F f) {
-  constexpr std::uint64_t look_closer = 50'000;
-  constexpr std::uint64_t fresh_for = 1'000'000;
   std::atomic<int> stage{0};
-  std::uint64_t longest = 0;
+  stall longest;
   auto ticking = weft::spawn([&] {
-    core_wait wait;
     stage = 1;
-    std::uint64_t last = monotonic_ns();
-    std::uint64_t restarted = last;
-    while (stage.load(std::memory_order_relaxed) == 1) {
-      weft::this_task::yield();
-      const std::uint64_t now = monotonic_ns();
-      std::uint64_t gap = now - last;
-      last = now;
-      if (gap > look_closer) {
-        const std::uint64_t waited = wait.since();
-        gap = gap > waited ? gap - waited : 0;
-      }
-      if (gap > longest) longest = gap;
-      if (gap > look_closer || now - restarted > fresh_for) {
-        wait.restart();
-        last = restarted = monotonic_ns();
-      }
-    }
+    longest = longest_stall_of_caller([&] { return stage.load(std::memory_order_relaxed) == 1; },
+                                      [] { weft::this_task::yield(); });
   });
   while (stage.load() == 0) weft::this_task::yield();
   f();
   stage = 2;
   ticking.join();
-  return longest;
+  return longest.own;
 }
 
 int run_goroutine(const config& c) {

@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "bench/common/core_wait.h"
 #include "bench/common/process.h"
 #include "bench/rows.h"
 
@@ -29,9 +30,11 @@ std::uint64_t peak_bytes() {
   return static_cast<std::uint64_t>(use.ru_maxrss) * 1024;
 }
 
-// Of the CPU time that was available, as Go's GCCPUFraction.
+// Of the CPU time that was available, helping tasks included, as Go's GCCPUFraction.
 double gc_share(const config& c, double wall_ns) {
-  return static_cast<double>(gc::stats().gc_cpu_ns) / (wall_ns * static_cast<double>(c.workers));
+  const gc::heap_stats s = gc::stats();
+  return static_cast<double>(s.gc_cpu_ns + s.assist_ns) /
+         (wall_ns * static_cast<double>(c.workers));
 }
 
 class meter {
@@ -166,21 +169,18 @@ void pauses(const config& c, int rounds) {
   std::sort(stops.begin(), stops.end());
   std::atomic<bool> stop{false};
   auto looking = weft::spawn([&] {
-    std::uint64_t worst = 0;
-    for (std::uint64_t last = monotonic_ns(); !stop.load(std::memory_order_relaxed);) {
-      const std::uint64_t now = monotonic_ns();
-      worst = std::max(worst, now - last);
-      last = now;
-    }
-    return worst;
+    return longest_stall_of_caller([&] { return !stop.load(std::memory_order_relaxed); }, [] {});
   });
   for (int i = 0; i < rounds; ++i) gc::collect();
   stop.store(true);
-  const auto stall = static_cast<double>(looking.join());
+  const stall longest = looking.join();
   print_prefix(c);
-  std::printf("stw_p50_us=%.2f stw_p99_us=%.2f stall_max_us=%.2f cycle_ms=%.3f cycle_cpu_ms=%.3f\n",
-              quantile(stops, 0.5) / 1e3, quantile(stops, 0.99) / 1e3, stall / 1e3,
-              wall / 1e6 / rounds, cpu / 1e6 / rounds);
+  std::printf(
+      "stw_p50_us=%.2f stw_p99_us=%.2f stall_max_us=%.2f stall_own_us=%.2f cycle_ms=%.3f "
+      "cycle_cpu_ms=%.3f\n",
+      quantile(stops, 0.5) / 1e3, quantile(stops, 0.99) / 1e3,
+      static_cast<double>(longest.wall) / 1e3, static_cast<double>(longest.own) / 1e3,
+      wall / 1e6 / rounds, cpu / 1e6 / rounds);
 }
 
 struct record {

@@ -57,7 +57,8 @@ void stored(const void* old, const void* fresh) noexcept {
 }
 
 // Now and then the thread sleeps, and a signal that is to stop it comes here.
-static void wait_a_little() noexcept {
+static void wait_a_little(void (*hook)() noexcept) noexcept {
+  if (hook != nullptr) return hook();
   static std::atomic<uint32_t> count{0};
   if (count.fetch_add(1, std::memory_order_relaxed) % 32 != 0) return;
   timespec pause{0, 30'000};
@@ -70,15 +71,16 @@ void store_slowly(void* place, void* fresh) noexcept {
   auto& word = *static_cast<std::atomic<void*>*>(place);
   if (g_options.check_first) {  // wrong: what is overwritten is looked at only if the flag was set
     const bool on = marking.load(std::memory_order_relaxed) != 0;
-    wait_a_little();
+    wait_a_little(g_stress_hooks.before_store);
     if (on) shade(word.load(std::memory_order_relaxed));
     word.store(fresh, std::memory_order_release);
+    wait_a_little(g_stress_hooks.after_store);
     return;
   }
   void* old = word.load(std::memory_order_relaxed);
-  wait_a_little();
+  wait_a_little(g_stress_hooks.before_store);
   word.store(fresh, std::memory_order_release);
-  wait_a_little();
+  wait_a_little(g_stress_hooks.after_store);
   overwritten(old, fresh);
 }
 

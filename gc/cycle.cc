@@ -29,6 +29,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/futex.h"
+#include "base/kernel_slice.h"
 #include "gc/barrier.h"
 #include "gc/cycle_record.h"
 #include "gc/ephemerons.h"
@@ -55,6 +56,9 @@
 namespace weft::gc {
 namespace {
 
+// While it stops the world the collector must not wait behind other programs for the rest of their
+// 4 ms, with all tasks waiting for it.
+constexpr uint64_t collector_slice_ns = 100'000;
 constexpr int64_t stop_patience_ns = 1'000'000;  // at first
 constexpr int64_t most_patience_ns = 64'000'000;
 constexpr int64_t longest_nap_ns = 10'000'000;
@@ -80,9 +84,10 @@ std::atomic<bool> g_due{false};
 std::atomic<phase> g_phase{phase::off};
 sched::thread* g_collector = nullptr;
 
-// Written by the collector, read by anyone.
+// Written by the collector, and by tasks that wait; read by anyone.
 struct {
   std::atomic<uint64_t> forced{0}, marked{0}, pause_total{0}, cpu{0}, retries{0};
+  std::atomic<uint64_t> assist_waits{0}, assist_wait_ns{0};
   std::atomic<uint64_t> pause[2];
 } g_stats;
 
@@ -317,6 +322,7 @@ void collector_loop(sched::thread* th) noexcept {
 
 void* collector_main(void* arg) {
   auto* th = static_cast<sched::thread*>(arg);
+  base::ask_for_slices_of(collector_slice_ns);
   sched::register_thread(th);
   collector_loop(th);
   return nullptr;
@@ -412,7 +418,8 @@ void wait_for_cycle(bool whole) noexcept {
     g_wanted = w.cycle;
     wake_collector();
   }
-  sched::park_unlock(sched::wait_reason::gc_cycle, nullptr, g_lock);
+  sched::park_unlock(whole ? sched::wait_reason::gc_cycle : sched::wait_reason::gc_assist, nullptr,
+                     g_lock);
   if (in_world) sched::g_outside_work.fetch_sub(1);
   sched::leave();
 }
@@ -425,7 +432,12 @@ void collect_now() noexcept {
 
 void wait_if_over_limit() noexcept {
   if (detail::marking.load(std::memory_order_relaxed) == 0 || !over_hard_limit()) return;
-  if (!collector_is_gone() && sched::self() != g_collector) wait_for_cycle(false);
+  if (collector_is_gone() || sched::self() == g_collector) return;
+  const int64_t began = base::true_now_ns();
+  wait_for_cycle(false);
+  g_stats.assist_waits.fetch_add(1, std::memory_order_relaxed);
+  g_stats.assist_wait_ns.fetch_add(static_cast<uint64_t>(base::true_now_ns() - began),
+                                   std::memory_order_relaxed);
 }
 
 bool is_marked(const void* object) noexcept {
@@ -480,6 +492,9 @@ heap_stats stats() noexcept {
   s.pause_total_ns = g_stats.pause_total.load(std::memory_order_relaxed);
   for (int i = 0; i < 2; ++i) s.last_pause_ns[i] = g_stats.pause[i].load(std::memory_order_relaxed);
   s.gc_cpu_ns = g_stats.cpu.load(std::memory_order_relaxed);
+  s.assist_ns = assist_time_ns();
+  s.assist_waits = g_stats.assist_waits.load(std::memory_order_relaxed);
+  s.assist_wait_ns = g_stats.assist_wait_ns.load(std::memory_order_relaxed);
   s.stop_retries = g_stats.retries.load(std::memory_order_relaxed);
   s.percent = pacing_percent();
   s.memory_limit = pacing_limit();

@@ -53,6 +53,7 @@ inline void each_array_slot(uintptr_t first, const type_info& t, uint64_t length
 }
 
 void nap() noexcept {
+  if (g_stress_hooks.before_scan != nullptr) return g_stress_hooks.before_scan();
   static std::atomic<uint32_t> count{0};
   if (count.fetch_add(1, std::memory_order_relaxed) % 64 != 0) return;
   timespec pause{0, 50'000};

@@ -82,7 +82,8 @@ void read_heap(mem_stats& m) {
   m.last_gc = m.pause_end[(m.num_gc + 255) % 256];
   const auto there = static_cast<double>(base::true_now_ns() - h.first_began_ns) *
                      std::max(1, sched::current_max_procs());
-  if (there > 0) m.gc_cpu_fraction = std::min(static_cast<double>(s.gc_cpu_ns) / there, 0.999999);
+  const auto used = static_cast<double>(s.gc_cpu_ns + s.assist_ns);
+  if (there > 0) m.gc_cpu_fraction = std::min(used / there, 0.999999);
   const size_t pages = (m.heap_inuse + m.heap_idle) >> gc::page_shift;
   m.mspan_sys = pages * sizeof(gc::span);
   m.mspan_inuse =

@@ -54,6 +54,7 @@ std::atomic<bool> g_limiting{false};
 std::atomic<int64_t> g_credit{0};         // scanned by the collector, not yet used
 std::atomic<int64_t> g_task_work{0};      // scanned by tasks in this cycle
 std::atomic<int64_t> g_task_ns{0};        // in this cycle
+std::atomic<int64_t> g_all_task_ns{0};    // ever
 std::atomic<int64_t> g_unreported_ns{0};  // of tasks, for the limiter
 
 // The collector's.
@@ -307,7 +308,12 @@ void pay(mutator& m, int64_t bytes, int64_t ns) noexcept {
   m.assist_credit += bytes;
   g_task_work.fetch_add(bytes, std::memory_order_relaxed);
   g_task_ns.fetch_add(ns, std::memory_order_relaxed);
+  g_all_task_ns.fetch_add(ns, std::memory_order_relaxed);
   g_unreported_ns.fetch_add(ns, std::memory_order_relaxed);
+}
+
+uint64_t assist_time_ns() noexcept {
+  return static_cast<uint64_t>(g_all_task_ns.load(std::memory_order_relaxed));
 }
 
 bool over_hard_limit() noexcept {

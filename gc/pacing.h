@@ -55,5 +55,6 @@ void owe(mutator& m, size_t bytes) noexcept;
 int64_t debt(mutator& m) noexcept;
 // What the thread has scanned, and how long that took.
 void pay(mutator& m, int64_t bytes, int64_t ns) noexcept;
+uint64_t assist_time_ns() noexcept;  // all of it, ever
 
 }  // namespace weft::gc

@@ -13,6 +13,7 @@
 namespace weft::gc {
 
 gc_options g_options;
+stress_hooks g_stress_hooks;
 
 namespace {
 

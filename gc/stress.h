@@ -32,6 +32,17 @@ struct gc_options {
 };
 extern gc_options g_options;
 
+// For tests that have one order of events in mind: called where `store` and `yield-mark` sleep,
+// instead of sleeping. Set while no task runs; not to be changed while marking is on.
+struct stress_hooks {
+  // The collector, outside of pauses: what it has marked so far is not scanned yet.
+  void (*before_scan)() noexcept = nullptr;
+  // A task, inside a store to a ref, where the world may stop.
+  void (*before_store)() noexcept = nullptr;  // of check-first: the flag has been read
+  void (*after_store)() noexcept = nullptr;   // what was overwritten has not been told of
+};
+extern stress_hooks g_stress_hooks;
+
 // Reads the environment; ends the process with a message that names what is wrong in it.
 void read_options() noexcept;
 

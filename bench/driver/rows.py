@@ -177,7 +177,10 @@ def _gc():
               workers=2, quick=0, sides=("weft", "go", "self"), self_n=100)
     yield row("B7 scan 100k", "gc_parked", 100_000, "cycle_cpu_ms", "ms", limit(150), workers=2,
               quick=0)
-    yield row("stall, 100k", "gc_parked", 100_000, "stall_max_us", "µs", workers=2, quick=0)
+    yield row("stall, 100k", "gc_parked", 100_000, "stall_max_us", "µs", limit(1000), workers=2,
+              quick=0)
+    yield row("stall, 100k own", "gc_parked", 100_000, "stall_own_us", "µs", limit(1000),
+              workers=2, quick=0)
     yield row("B8 switch", "gc_switch", 5_000_000, "added_ns", "ns", limit(1), sides=("weft",))
     yield row("B9 LRU p99.99", "gc_lru", 1_000_000, "p9999_us", "µs", go(0.5), quick=0, workers=2,
               sides=every)

@@ -149,7 +149,7 @@ func runGCBench(c config) {
 }
 
 type small struct{ next, other *small } // 16 bytes
-type large struct {                      // 64 bytes
+type large struct {                     // 64 bytes
 	next *large
 	data [7]uint64
 }
@@ -303,24 +303,18 @@ func pauses(c config, rounds int) {
 	sort.Slice(stops, func(a, b int) bool { return stops[a] < stops[b] })
 
 	var stop atomic.Bool
-	longest := make(chan int64)
+	longest := make(chan stall)
 	go func() {
-		var worst int64
-		for last := time.Now(); !stop.Load(); {
-			now := time.Now()
-			if gap := int64(now.Sub(last)); gap > worst {
-				worst = gap
-			}
-			last = now
-		}
-		longest <- worst
+		longest <- stallOfCaller(func() bool { return !stop.Load() }, func() {})
 	}()
 	for i := 0; i < rounds; i++ {
 		runtime.GC()
 	}
 	stop.Store(true)
-	c.print("stw_p50_us=%.2f stw_p99_us=%.2f stall_max_us=%.2f cycle_ms=%.3f cycle_cpu_ms=%.3f",
-		quantile(stops, 0.5)/1e3, quantile(stops, 0.99)/1e3, float64(<-longest)/1e3,
+	lost := <-longest
+	c.print("stw_p50_us=%.2f stw_p99_us=%.2f stall_max_us=%.2f stall_own_us=%.2f cycle_ms=%.3f cycle_cpu_ms=%.3f",
+		quantile(stops, 0.5)/1e3, quantile(stops, 0.99)/1e3,
+		float64(lost.wall.Nanoseconds())/1e3, float64(lost.own.Nanoseconds())/1e3,
 		float64(wall.Nanoseconds())/1e6/float64(rounds), float64(cpu)/1e6/float64(rounds))
 }
 

@@ -61,44 +61,54 @@ func (w coreWait) since() time.Duration {
 	return 0
 }
 
+// stall is the longest time between two looks at the clock, and the longest less what the thread waited
+// for a core meanwhile.
+type stall struct{ wall, own time.Duration }
+
+// stallOfCaller looks at the clock until running is false, and calls between before each look.
+func stallOfCaller(running func() bool, between func()) stall {
+	const lookCloser, freshFor = 50 * time.Microsecond, time.Millisecond
+	var longest stall
+	wait := newCoreWait()
+	last := time.Now()
+	restarted := last
+	for running() {
+		between()
+		now := time.Now()
+		gap := now.Sub(last)
+		last = now
+		if gap > longest.wall {
+			longest.wall = gap
+		}
+		if gap > lookCloser {
+			if own := gap - wait.since(); own > longest.own {
+				longest.own = own
+			}
+		}
+		if gap > lookCloser || now.Sub(restarted) > freshFor {
+			wait = newCoreWait()
+			last = time.Now()
+			restarted = last
+		}
+	}
+	return longest
+}
+
 // longestStall is the longest time between two looks at the clock while f runs, less what the thread
 // waited for a core.
 func longestStall(f func()) time.Duration {
-	const lookCloser, freshFor = 50 * time.Microsecond, time.Millisecond
 	var stage atomic.Int32
-	var longest time.Duration
-	ended := make(chan bool)
+	ended := make(chan stall)
 	go func() {
-		wait := newCoreWait()
 		stage.Store(1)
-		last := time.Now()
-		restarted := last
-		for stage.Load() == 1 {
-			runtime.Gosched()
-			now := time.Now()
-			gap := now.Sub(last)
-			last = now
-			if gap > lookCloser {
-				gap -= wait.since()
-			}
-			if gap > longest {
-				longest = gap
-			}
-			if gap > lookCloser || now.Sub(restarted) > freshFor {
-				wait = newCoreWait()
-				last = time.Now()
-				restarted = last
-			}
-		}
-		close(ended)
+		ended <- stallOfCaller(func() bool { return stage.Load() == 1 }, runtime.Gosched)
 	}()
 	for stage.Load() == 0 {
 		runtime.Gosched()
 	}
 	f()
 	stage.Store(2)
-	<-ended
-	return longest
+	return (<-ended).own
 }
 
 // runGoroutineProfile: n parked goroutines; how long the goroutine profile takes, and the longest

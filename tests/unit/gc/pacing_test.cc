@@ -2,15 +2,20 @@
 #include "gc/pacing.h"
 
 #include <gtest/gtest.h>
+#include <time.h>
 #include <weft/gc/gc.h>
+#include <weft/mem_stats.h>
 #include <weft/weft.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "gc/cycle_record.h"
 #include "gc/pacer.h"
 #include "gc/stress.h"
+#include "scheduler/task_state.h"
+#include "tests/conformance/world.h"
 
 namespace weft::gc {
 namespace {
@@ -94,6 +99,54 @@ TEST(pacing, the_limit_brings_cycles_forward) {
     EXPECT_GT(stats().cycles, before);
     set_memory_limit(INT64_MAX);
     set_percent(100);
+  });
+}
+
+std::atomic<bool> g_held{false};
+
+// The collector marks nothing, so the heap grows to its limit: who allocates then waits, and shows
+// why.
+TEST(pacing, who_outgrows_the_goal_waits_for_the_collector) {
+  read_options();
+  if (stressed()) GTEST_SKIP() << "a stress mode decides when cycles begin";
+  test::in_world(2, [] {
+    root<link> data(chain(4 << 20));
+    collect();
+    const heap_stats before = stats();
+    g_held = true;
+    g_stress_hooks.before_scan = []() noexcept {
+      for (timespec pause{0, 20'000}; g_held.load();) ::nanosleep(&pause, nullptr);
+    };
+    g_options.yield_mark = true;
+    std::atomic<bool> enough{false};
+    auto allocating = spawn([&] {
+      while (!enough.load()) churn(64 << 10);
+    });
+    EXPECT_TRUE(test::eventually_waiting(sched::wait_reason::gc_assist, 1));
+    EXPECT_GE(stats().live_bytes, before.goal_bytes);
+    enough = true;
+    g_held = false;
+    allocating.join();
+    collect();
+    g_options.yield_mark = false;
+    g_stress_hooks = {};
+    EXPECT_GT(stats().assist_waits, before.assist_waits);
+    EXPECT_GT(stats().assist_wait_ns, before.assist_wait_ns);
+  });
+}
+
+// A list is no work to share, a tree is: tasks that allocate while it is marked scan a part of it.
+TEST(pacing, helping_counts_as_the_collectors_time) {
+  read_options();
+  if (stressed()) GTEST_SKIP() << "a stress mode decides when cycles begin";
+  weft::run([] {
+    constexpr size_t width = 1 << 14, depth = 16;
+    root<ref<link>> lists(make_array<ref<link>>(width));
+    for (size_t i = 0; i < width; ++i) lists.get()[i] = chain(depth * sizeof(link));
+    collect();
+    const uint64_t before = stats().assist_ns;
+    while (stats().assist_ns == before) churn(16 << 20);
+    EXPECT_GT(read_mem_stats().gc_cpu_fraction, 0);
   });
 }
 

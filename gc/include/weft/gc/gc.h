@@ -117,9 +117,12 @@ struct heap_stats {
   uint64_t heap_returned_bytes;
   uint64_t pause_total_ns;    // both pauses of all cycles
   uint64_t last_pause_ns[2];  // start and end of the last cycle
-  uint64_t gc_cpu_ns;         // of marking and sweeping on the collector's threads
-  uint64_t stop_retries;      // stops that had to be tried again
-  int percent;                // as set_percent() and set_memory_limit() or WEFT_GC set it
+  uint64_t gc_cpu_ns;         // of marking and sweeping on the collector's thread
+  uint64_t assist_ns;         // for which allocating tasks have helped to mark
+  uint64_t assist_waits;  // of tasks for the end of marking, because the heap had outgrown its goal
+  uint64_t assist_wait_ns;  // and how long they took; "GC assist wait" in dumps and profiles
+  uint64_t stop_retries;    // stops that had to be tried again
+  int percent;              // as set_percent() and set_memory_limit() or WEFT_GC set it
   int64_t memory_limit;
 };
 // All 0 before the first object.
