@@ -5,6 +5,7 @@
 //   auto h = weft::spawn([] { return compute(); });
 //   use(h.join());
 #include <weft/detail/join_state.h>
+#include <weft/detail/kept_result.h>
 #include <weft/detail/spawn.h>
 #include <weft/result.h>
 
@@ -83,7 +84,9 @@ requires std::is_invocable_v<std::decay_t<F>> WEFT_ALWAYS_INLINE void go(
 }
 
 // The result of a spawned task. Movable, not copyable. Dropping it without join() detaches the
-// task; an exception that nobody joined then ends the process, as one escaping go() does.
+// task; an exception that nobody joined then ends the process, as one escaping go() does. A result
+// that is a pointer to a collected object, or has gc::refs in it, keeps the object alive until
+// join() has returned it; raw pointers inside other results do not.
 template <class T>
 class [[nodiscard]] join_handle {
  public:
@@ -97,7 +100,7 @@ class [[nodiscard]] join_handle {
     if (shared == nullptr) detail::throw_empty_join();
     shared->wait();
     shared->rethrow_if_failed();
-    if constexpr (!std::is_void_v<T>) return std::move(*shared->value);
+    if constexpr (!std::is_void_v<T>) return shared->value.take();
   }
 
   // The same with a limit: errc::timed_out or the context's error when that is reached before the
@@ -115,7 +118,7 @@ class [[nodiscard]] join_handle {
 
  private:
   struct state : detail::join_state {
-    std::optional<std::conditional_t<std::is_void_v<T>, char, T>> value;
+    [[no_unique_address]] detail::kept_result<T> value;
   };
   template <class F>
   friend auto spawn(const spawn_options&, F&&)
@@ -152,7 +155,7 @@ struct spawn_body {
       if constexpr (std::is_void_v<Result>)
         std::invoke(*fn);
       else
-        shared->value.emplace(std::invoke(*fn));
+        shared->value.set(std::invoke(*fn));
     } catch (...) {
       shared->fail();
     }

@@ -1,4 +1,5 @@
-// Channels of references: what is buffered is alive, what was received is not kept.
+// Channels of references, and results of tasks: what is buffered or not yet joined is alive, what
+// was received is not kept.
 #include <weft/chan.h>
 #include <weft/select.h>
 
@@ -60,6 +61,78 @@ TEST(ChannelsOfReferences, CarryClassesWithReferences) {
     });
     EXPECT_EQ(survivors(all), 1u);
     EXPECT_EQ(c.recv()->what->value, 5);
+  });
+}
+
+// Waits until the task has ended, collects, and joins on another stack.
+template <class T, class See>
+void outlives_its_task(join_handle<T> task, const std::vector<hidden>& all, See see) {
+  EXPECT_TRUE(eventually([&] { return task.done(); }));
+  EXPECT_EQ(survivors(all), 1u);
+  elsewhere([&] { see(task.join()); });
+}
+
+TEST(ResultsOfTasks, KeepWhatTheyReferTo) {
+  in_world(2, [] {
+    std::vector<hidden> all(1);
+    const auto fresh = [&all] {
+      node* n = gc::make<node>();
+      n->value = 7;
+      all[0] = hidden(n);
+      return n;
+    };
+    outlives_its_task(spawn([&] { return fresh(); }), all, [](node* n) { EXPECT_EQ(n->value, 7); });
+    outlives_its_task(spawn([&]() -> const int64_t* { return &fresh()->value; }), all,
+                      [](const int64_t* v) { EXPECT_EQ(*v, 7); });
+    outlives_its_task(spawn([&] { return gc::ref<node>(fresh()); }), all,
+                      [](gc::ref<node> r) { EXPECT_EQ(r->value, 7); });
+    outlives_its_task(spawn([&] {
+                        return message{3, fresh()};
+                      }),
+                      all, [](const message& m) {
+                        EXPECT_EQ(m.kind, 3);
+                        EXPECT_EQ(m.what->value, 7);
+                      });
+    outlives_its_task(spawn([&] { return std::vector<gc::ref<node>>{fresh()}; }), all,
+                      [](const std::vector<gc::ref<node>>& v) { EXPECT_EQ(v.at(0)->value, 7); });
+  });
+}
+
+TEST(ResultsOfTasks, AreLetGoWithTheirHandles) {
+  in_world(2, [] {
+    std::vector<hidden> all(40);
+    elsewhere([&] {
+      for (size_t i = 0; i < all.size(); i += 2) {
+        auto pointer = spawn([&all, i] {
+          node* n = gc::make<node>();
+          all[i] = hidden(n);
+          return n;
+        });
+        auto reference = spawn([&all, i] {
+          node* n = gc::make<node>();
+          all[i + 1] = hidden(n);
+          return message{1, n};
+        });
+        EXPECT_TRUE(eventually([&] { return pointer.done() && reference.done(); }));
+        if (i % 4 == 0) continue;  // dropped
+        EXPECT_NE(pointer.join(), nullptr);
+        EXPECT_NE(reference.join().what, nullptr);
+      }
+    });
+    EXPECT_LE(survivors(all), 4u);  // stale words may hold some
+    EXPECT_THROW(spawn([]() -> node* { throw 1; }).join(), int);
+  });
+}
+
+// Pointers to other things, and to nothing.
+TEST(ResultsOfTasks, MayBeAnyPointer) {
+  in_world(1, [] {
+    int local = 5;
+    EXPECT_EQ(*spawn([&] { return &local; }).join(), 5);
+    EXPECT_EQ(spawn([]() -> node* { return nullptr; }).join(), nullptr);
+    EXPECT_EQ(spawn([]() -> void* { return nullptr; }).join(), nullptr);
+    EXPECT_STREQ(spawn([] { return "text"; }).join(), "text");
+    EXPECT_EQ(spawn([] { return +[] { return 8; }; }).join()(), 8);
   });
 }
 

@@ -75,6 +75,7 @@ ACCEPTED = {
 MISPLACED_PRELUDE = PRELUDE + """
 #include <weft/chan.h>
 #include <weft/context.h>
+#include <weft/task.h>
 #include <weft/task_local.h>
 #include <deque>
 #include <list>
@@ -84,6 +85,8 @@ class listed { WEFT_GC_FIELDS(r_) ref<leaf> r_; };
 MISPLACED = {
     "chan of a std::map": ("weft::chan<std::map<int, ref<leaf>>> c(1);", ["weft::chan<T>", "weft::gc::map"]),
     "chan of a vector of structs": ("weft::chan<std::vector<request>> c(1);", ["weft::chan<T>", "weft::gc::vector"]),
+    "result of a vector of structs": (
+        "weft::spawn([] { return std::vector<request>(); }).join();", ["spawn()", "weft::gc::vector"]),
     "chan of an owner": ("weft::chan<std::unique_ptr<leaf>> c(1);", ["weft::chan<T>", "weft::gc::ref<T>"]),
     "task-local reference": ("weft::task_local<ref<leaf>> t;", ["weft::task_local<T>", "weft::gc::root"]),
     "task-local struct": ("weft::task_local<request> t;", ["weft::task_local<T>", "weft::gc::root"]),

@@ -1,7 +1,7 @@
 #pragma once
 // Whether values of a type hold references to collected objects, as far as it can be told, and
-// where. For channels, task-locals and values of contexts, which take any type but must not hide a
-// reference in memory that the collector does not look at. Not for programs.
+// where. For channels, results of tasks, task-locals and values of contexts, which take any type
+// but must not hide a reference in memory that the collector does not look at. Not for programs.
 #include <weft/gc/detail/layout.h>
 #include <weft/gc/detail/slot.h>
 
@@ -96,10 +96,12 @@ concept refers = references_of<T>()
 
 template <class T>
 constexpr bool buffer_is_traced() {
-  static_assert(references_of<T>() != references::behind,
-                "weft::chan<T>: T owns ordinary memory with references into the collected heap, "
-                "which keep nothing alive. Use weft::gc::vector, weft::gc::map or weft::gc::ref<T> "
-                "in it instead of what std has");
+  static_assert(
+      references_of<T>() != references::behind,
+      "weft::chan<T>, or spawn() of a function that returns T: T owns ordinary memory with "
+      "references into the collected heap, which keep nothing alive. Use weft::gc::vector, "
+      "weft::gc::map or weft::gc::ref<T> "
+      "in it instead of what std has");
   return true;
 }
 

@@ -4,7 +4,8 @@
 
 namespace weft::gc {
 
-// Whether chan<T> keeps its buffered values where the collector looks for references. True for
+// Whether chan<T> keeps its buffered values, and a task its result of type T, where the collector
+// looks for references. True for
 // every T of which can be told that it holds some (detail/refers.h, which comes with ref.h);
 // specialize it for classes of yours that hide them:
 //
