@@ -108,7 +108,7 @@ void stop_world() noexcept {
   // On a machine with more to do than processors it may take longer until each thread has been on
   // one: the next attempt is given more time than the one that failed.
   int64_t patience = stop_patience_ns;
-  for (int64_t nap = 100'000; !sched::stop_world_for_scan(patience);
+  for (int64_t nap = 100'000; !sched::stop_all_code(patience);
        nap = std::min(nap * 2, longest_nap_ns)) {
     patience = std::min(patience * 2, most_patience_ns);
     g_stats.retries.fetch_add(1, std::memory_order_relaxed);
@@ -185,7 +185,7 @@ class one_cycle {
     stop_world();
   }
   void end_pause(int which, uint32_t gate) noexcept {
-    sched::resume_world_after_scan(gate);
+    sched::resume_all_code(gate, sched::gate_scan & ~gate);
     const auto ns = static_cast<uint64_t>(base::true_now_ns() - pause_began_);
     record_.ended_ns = pause_began_ + static_cast<int64_t>(ns);
     record_.pause_ns[which] += static_cast<int64_t>(ns);

@@ -6,6 +6,9 @@
 // Between the look and the act a task may change sides, so each is tried by whichever means fits
 // until one succeeds.
 //
+// So every task is seen at a moment of its own. With capture_options::instant it is the same moment
+// for all: instant_captures.h.
+//
 // While a claim is held, nothing is allocated and no lock is taken: the claimed task may be what
 // another thread is about to run. Copying into snapshots happens after the release.
 //
@@ -28,145 +31,45 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "profiler/instant_captures.h"
+#include "profiler/raw_capture.h"
 #include "profiler/stack_bounds.h"
 #include "profiler/unwind.h"
-#include "runtime/label_node.h"
 #include "scheduler/park.h"
 #include "scheduler/signals.h"
-#include "scheduler/stack.h"
 #include "scheduler/thread_signal.h"
 
 namespace weft::prof {
 namespace {
 
+using sched::instant_note;
 using sched::status_of;
 using sched::task;
 using sched::task_status;
 using sched::thread;
 
-constexpr size_t max_depth = 1024;
-constexpr size_t max_name = 128;
 constexpr int64_t signal_patience_ns = 100'000'000;
 constexpr int max_attempts = 64;
 constexpr int max_silences = 3;  // a thread that blocks the signal does not answer at all
-
-// What is copied while the task cannot run or from inside its thread's handler.
-struct raw_capture {
-  uint64_t id;
-  uint64_t parent_id;
-  uintptr_t created_by;
-  task_status status;
-  sched::wait_reason reason;
-  bool locked_to_thread;
-  bool foreign;
-  int64_t since_ns;
-  const void* labels;  // retained
-  task_stack stack;
-  const void* waits_on;
-  uintptr_t owner_page;          // of the lock it waits for (lock_owner.h), 0: of none
-  uintptr_t stack_lo, stack_hi;  // of what it runs on; 0 before the first run
-  char name[max_name];
-  size_t depth;
-  bool truncated;
-  bool leaf_is_exact;
-  uintptr_t pcs[max_depth];
-};
-
-bool is_lock(sched::wait_reason r) noexcept {
-  using enum sched::wait_reason;
-  return r == mutex_lock || r == rwmutex_lock || r == rwmutex_rlock;
-}
-
-// For the holder of a claim, and for the task itself.
-void copy_place(raw_capture& out, const task& t) noexcept {
-  if (t.stk != nullptr) {
-    out.stack_lo = reinterpret_cast<uintptr_t>(t.stk->lo);
-    out.stack_hi = reinterpret_cast<uintptr_t>(t.stk->hi);
-  } else if (t.foreign) {
-    out.stack_lo = t.own_thread->stack_lo;
-    out.stack_hi = t.own_thread->stack_hi;
-  }
-  if (out.status != task_status::waiting) return;
-  out.waits_on = t.waits_on;
-  // The lock outlives the wait, and the claim keeps the waiter from ending it.
-  if (is_lock(out.reason) && t.waits_on != nullptr)
-    out.owner_page = weft::detail::owner_page(*static_cast<const mutex*>(t.waits_on));
-}
-
-void copy_identity(raw_capture& out, const task& t, uint32_t word) noexcept {
-  out.waits_on = nullptr;
-  out.owner_page = out.stack_lo = out.stack_hi = 0;
-  out.id = t.id;
-  out.parent_id = t.parent_id;
-  out.created_by = t.created_by;
-  out.status = status_of(word);
-  out.reason = sched::reason_of(word);
-  out.locked_to_thread = t.locked_to_thread;
-  out.foreign = t.foreign;
-  out.since_ns = t.since_ns.load(std::memory_order_relaxed);
-  out.labels = weft::detail::retain_labels(
-      static_cast<const weft::detail::label_node*>(t.labels.load(std::memory_order_acquire)));
-  out.name[0] = 0;
-  if (t.name != nullptr) {
-    std::strncpy(out.name, t.name, max_name - 1);
-    out.name[max_name - 1] = 0;
-  }
-}
-
-// While the task's stack cannot change hands. `sp` may lie elsewhere.
-void copy_stack(raw_capture& out, const task& t, uintptr_t sp) noexcept {
-  out.stack = {};
-  if (t.stk == nullptr) return;
-  const stack_range range = task_stack_range(t);
-  out.stack.lo = range.lo;
-  out.stack.hi = range.hi;
-  out.stack.sp = sp > range.lo && sp <= range.hi ? sp : 0;
-  out.stack.reserved = sched::stack_reserve(t.stk->cls);
-  out.stack.class_name = sched::stack_class_name(t.stk->cls);
-}
-
-void unwind_into(raw_capture& out, const regs& from, stack_range range, size_t depth) noexcept {
-  unwind_result r = unwind(from, range, {out.pcs, depth});
-  out.depth = r.depth;
-  out.truncated = r.end == unwind_end::truncated;
-}
-
-bool capture_claimed(task& t, size_t depth, raw_capture& out) noexcept {
-  uint32_t word;
-  if (!sched::claim(t, word)) return false;
-  copy_identity(out, t, word);
-  copy_place(out, t);
-  out.leaf_is_exact = false;
-  out.stack = {};
-  if (t.stk == nullptr) {
-    // Not started: the only frame is the one it will begin with.
-    out.pcs[0] = t.body != nullptr ? reinterpret_cast<uintptr_t>(t.body->invoke) : 0;
-    out.depth = out.pcs[0] != 0 ? 1 : 0;
-    out.truncated = false;
-    out.leaf_is_exact = true;
-  } else {
-    sched::saved_registers r = sched::registers_of(t.ctx);
-    copy_stack(out, t, r.rsp);
-    unwind_into(out, {r.rip, r.rsp, r.rbp, r.rbx}, task_stack_range(t), depth);
-  }
-  sched::unclaim(t);
-  return true;
-}
 
 // The one request slot. state: 0 free, 1 asked, 2 being filled, 3 filled.
 struct request {
   std::mutex one_capture;
   std::atomic<uint32_t> state{0};
   std::atomic<thread*> target{nullptr};
-  size_t depth = 0;
   task* executing = nullptr;  // what the target was executing; null in the scheduler
-  raw_capture result;
+  raw_capture* into = nullptr;
 };
 request& slot() noexcept {
   static auto* const r = new request;
   return *r;
 }
 std::atomic<request*> g_slot{nullptr};
+
+bool is_executing(const task& t) noexcept {
+  const task_status s = status_of(t.state.load(std::memory_order_relaxed));
+  return s == task_status::running || s == task_status::blocking;
+}
 
 bool answer(void* ucontext) noexcept {
   request* r = g_slot.load(std::memory_order_acquire);
@@ -176,15 +79,11 @@ bool answer(void* ucontext) noexcept {
   if (r != nullptr && th != nullptr && r->target.load(std::memory_order_relaxed) == th &&
       r->state.compare_exchange_strong(asked, 2, std::memory_order_acq_rel)) {
     task* t = th->current.load(std::memory_order_relaxed);
-    regs from = regs_from_ucontext(ucontext);
+    // A thread that is about to run a task names it already, and is still in the scheduler.
+    if (t != nullptr && !t->foreign && !is_executing(*t)) t = nullptr;
     r->executing = t;
-    if (t != nullptr) {
-      copy_identity(r->result, *t, t->state.load(std::memory_order_relaxed));
-      copy_place(r->result, *t);
-      r->result.leaf_is_exact = true;
-      copy_stack(r->result, *t, from.rsp);
-      unwind_into(r->result, from, range_for(*th, t, from.rsp), r->depth);
-    }
+    const regs from = regs_from_ucontext(ucontext);
+    if (t != nullptr) copy_executing(*r->into, *th, *t, &from);
     r->state.store(3, std::memory_order_release);
     base::futex_wake(r->state, 1);
     return true;
@@ -195,14 +94,14 @@ bool answer(void* ucontext) noexcept {
 enum class answered : uint8_t { yes, moved, no };
 
 // Asks the thread that executes `t`. moved: no thread does any more; no: it did not answer in time.
-answered capture_running(task& t, size_t depth, raw_capture& out) {
+answered capture_running(task& t, raw_capture& out) {
   request& r = slot();
   struct search {
     task* wanted;
     request* r;
     bool sent;
   } s{&t, &r, false};
-  r.depth = depth;
+  r.into = &out;
   sched::for_each_thread(
       [](thread* th, void* arg) {
         auto* found = static_cast<search*>(arg);
@@ -228,38 +127,9 @@ answered capture_running(task& t, size_t depth, raw_capture& out) {
   }
   r.state.store(0, std::memory_order_relaxed);
   if (r.executing == nullptr) return answered::moved;
-  if (r.executing != &t) {
-    weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(r.result.labels));
-    return answered::moved;
-  }
-  out = r.result;
-  return answered::yes;
-}
-
-void fill_snapshot(task_snapshot& s, const raw_capture& raw, int64_t now) {
-  s.id = raw.id;
-  s.parent_id = raw.parent_id;
-  s.name = raw.name;
-  bool waiting = raw.status == task_status::waiting;
-  s.status = waiting ? sched::reason_name(raw.reason) : sched::status_name(raw.status);
-  bool timed = waiting || raw.status == task_status::blocking;
-  s.wait_ns = timed && now > raw.since_ns ? now - raw.since_ns : 0;
-  s.since_ns = raw.since_ns;
-  s.waits_on = raw.waits_on;
-  s.held_by = 0;
-  s.locked_to_thread = raw.locked_to_thread;
-  s.foreign = raw.foreign;
-  s.pcs.assign(raw.pcs, raw.pcs + raw.depth);
-  s.leaf_is_exact = raw.leaf_is_exact;
-  s.truncated = raw.truncated;
-  s.created_by = raw.created_by;
-  s.stack = raw.stack;
-  s.labels.clear();
-  if (raw.labels != nullptr) {
-    const auto* node = static_cast<const weft::detail::label_node*>(raw.labels);
-    s.labels = node->pairs;
-    weft::detail::drop_labels(node);
-  }
+  if (r.executing == &t) return answered::yes;
+  drop_captured_labels(out);
+  return answered::moved;
 }
 
 }  // namespace
@@ -276,35 +146,33 @@ void install_capture_signal() {
 
 task_snapshot capture_self(size_t depth) {
   unwind_refresh();
-  if (depth > max_depth) depth = max_depth;
+  depth = std::min(depth, max_capture_depth);
   task_snapshot s;
-  s.pcs.resize(depth);
   thread* th = sched::self_or_null();
   task* t = th != nullptr ? th->current.load(std::memory_order_relaxed) : nullptr;
-  char here;
-  stack_range range = th != nullptr ? range_for(*th, t, reinterpret_cast<uintptr_t>(&here))
-                                    : unknown_thread_range();
-  unwind_result r = unwind_here(range, s.pcs);
-  // The first frame is this function's.
-  s.pcs.resize(r.depth);
-  if (!s.pcs.empty()) s.pcs.erase(s.pcs.begin());
-  s.truncated = r.end == unwind_end::truncated;
-  s.status = "running";
   if (t != nullptr) {
-    auto raw = std::make_unique<raw_capture>();
-    copy_identity(*raw, *t, t->state.load(std::memory_order_relaxed));
-    copy_stack(*raw, *t, reinterpret_cast<uintptr_t>(&here));
-    std::vector<uintptr_t> pcs = std::move(s.pcs);
-    bool truncated = s.truncated;
-    raw->depth = 0;
+    auto raw = std::make_unique<capture_buffer>();
+    copy_executing(*raw, *th, *t, nullptr);
     fill_snapshot(s, *raw, 0);
-    s.pcs = std::move(pcs);
-    s.truncated = truncated;
-    s.leaf_is_exact = false;
-    // Its processor may have been retaken while it was busy here; it executes all the same.
-    s.status = "running";
-    s.wait_ns = 0;
+    // Its own call and this one's.
+    s.pcs.erase(s.pcs.begin(),
+                s.pcs.begin() + static_cast<ptrdiff_t>(std::min<size_t>(2, s.pcs.size())));
+    if (s.pcs.size() > depth) {
+      s.pcs.resize(depth);
+      s.truncated = true;
+    }
+  } else {
+    s.pcs.resize(depth);
+    const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+    const unwind_result r =
+        unwind_here(th != nullptr ? range_for(*th, t, here) : unknown_thread_range(), s.pcs);
+    s.pcs.resize(r.depth);
+    if (!s.pcs.empty()) s.pcs.erase(s.pcs.begin());
+    s.truncated = r.end == unwind_end::truncated;
   }
+  // Its processor may have been retaken while it was busy here; it executes all the same.
+  s.status = "running";
+  s.wait_ns = 0;
   return s;
 }
 
@@ -321,32 +189,48 @@ bool is_waiting_thread(task& t) noexcept {
   return yes;
 }
 
-// False when the record is free, or not wanted.
-bool capture_one(task& t, const capture_options& options, size_t depth, raw_capture& raw) {
+// Under a claim. False: no claim, or somebody has captured the task for the instant.
+bool capture_claimed(task& t, raw_capture& out, instant_note* note) noexcept {
+  uint32_t word;
+  if (!sched::claim(t, word)) return false;
+  const bool mine = note == nullptr || note->capture.load(std::memory_order_acquire) == nullptr;
+  if (mine) copy_claimed(out, t, word, note);
+  if (mine && note != nullptr) note->capture.store(&out, std::memory_order_release);
+  sched::unclaim(t);
+  return mine;
+}
+
+// False when the record is free, or not wanted. `note`: of the open instant; then also false when
+// it tells what there is to tell.
+bool capture_one(task& t, const capture_options& options, raw_capture& raw,
+                 instant_note* note = nullptr) {
   int silences = 0;
   for (int attempt = 0; attempt < max_attempts && silences < max_silences; ++attempt) {
-    uint32_t word = t.state.load(std::memory_order_acquire);
-    if (status_of(word) == task_status::free) return false;
+    const auto known = [note] {
+      return note != nullptr && note->capture.load(std::memory_order_acquire) != nullptr;
+    };
+    if (known()) return false;
+    const task_status status = status_of(t.state.load(std::memory_order_acquire));
+    if (status == task_status::free) return false;
     const bool ask = t.system && options.foreign_threads && is_waiting_thread(t);
     if (t.system && !options.system_tasks && !ask) return false;
     {
       // Nobody parks while holding it, so it is held for the capture of one task.
       std::lock_guard one(slot().one_capture);
-      if (!ask && capture_claimed(t, depth, raw)) return true;
-      answered a = capture_running(t, depth, raw);
-      if (a == answered::yes) return true;
-      if (a == answered::no) ++silences;
+      if (!ask && capture_claimed(t, raw, note)) return true;
+      if (ask || is_executing(t)) {
+        const answered a = capture_running(t, raw);
+        if (a == answered::yes && !known()) return true;
+        if (a == answered::yes) drop_captured_labels(raw);
+        if (a == answered::no) ++silences;
+      }
     }
     ::sched_yield();
   }
   // It exists, so it counts, if only without a stack.
-  raw.stack = {};
   copy_identity(raw, t, t.state.load(std::memory_order_acquire));
-  raw.depth = 0;
-  raw.truncated = false;
-  raw.leaf_is_exact = false;
   if (status_of(t.state.load(std::memory_order_acquire)) != task_status::free) return true;
-  weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(raw.labels));
+  drop_captured_labels(raw);
   return false;
 }
 
@@ -358,8 +242,8 @@ namespace {
 // second pass over all tasks, for their stacks' bounds alone.
 class stack_owners {
  public:
-  uint64_t at(uintptr_t page, raw_capture& scratch) {
-    if (stacks_.empty()) collect(scratch);
+  uint64_t at(uintptr_t page) {
+    if (stacks_.empty()) collect();
     const auto after = std::ranges::upper_bound(stacks_, page, {}, &entry::lo);
     if (after == stacks_.begin() || page >= after[-1].hi) return 0;
     return after[-1].id;
@@ -370,12 +254,15 @@ class stack_owners {
     uintptr_t lo, hi;
     uint64_t id;
   };
-  void collect(raw_capture& scratch) {
+  void collect() {
     using weft::detail::lock_owner;
+    const auto buffer = std::make_unique<capture_buffer>();
+    raw_capture& scratch = *buffer;
+    scratch.room = 1;
     const size_t records = sched::task_record_count();
     for (size_t i = 0; i < records; ++i) {
-      if (!capture_one(sched::task_record(i), {.system_tasks = true}, 1, scratch)) continue;
-      weft::detail::drop_labels(static_cast<const weft::detail::label_node*>(scratch.labels));
+      if (!capture_one(sched::task_record(i), {.system_tasks = true}, scratch)) continue;
+      drop_captured_labels(scratch);
       if (scratch.stack_hi == 0) continue;
       // As far as an owner's address tells: whole pages, and not their highest bits.
       stacks_.push_back({scratch.stack_lo & lock_owner::address_bits & ~(lock_owner::page_size - 1),
@@ -389,59 +276,134 @@ class stack_owners {
 
 }  // namespace
 
+namespace {
+
+// Hands captures over, and gives up the processor meanwhile if that is wanted.
+class delivery {
+ public:
+  delivery(const capture_options& options, const std::function<void(const task_snapshot&)>& visit,
+           task* me)
+      : options_(options), visit_(visit), me_(me) {
+    give_up();
+  }
+
+  // Asks after every `between_stops` records; true: nobody wants the rest.
+  bool stopped_at(size_t record) {
+    if (!options_.stop || record % options_.between_stops != options_.between_stops - 1)
+      return false;
+    without_processor_.reset();
+    if (options_.stop()) return true;
+    give_up();
+    return false;
+  }
+
+  void self() {
+    if (me_ == nullptr || (me_->system && !options_.system_tasks)) return;
+    visit_(capture_self(options_.depth));
+    ++visited_;
+  }
+
+  void hand_over(raw_capture& raw, int64_t now) {
+    fill_snapshot(snapshot_, raw, now);
+    if (!options_.owners) snapshot_.waits_on = nullptr;
+    if (options_.owners && raw.owner_page != 0) {
+      snapshot_.held_by = owners_.at(raw.owner_page);
+      // A lock that its waiter was handed already, or a writer's that waits for readers.
+      if (snapshot_.held_by == snapshot_.id) snapshot_.held_by = 0;
+    }
+    visit_(snapshot_);
+    ++visited_;
+  }
+
+  size_t visited() const { return visited_; }
+
+ private:
+  void give_up() {
+    if (options_.give_up_processor && me_ != nullptr && !me_->foreign) without_processor_.emplace();
+  }
+
+  const capture_options& options_;
+  const std::function<void(const task_snapshot&)>& visit_;
+  task* const me_;
+  std::optional<weft::detail::blocking_scope> without_processor_;
+  task_snapshot snapshot_;
+  stack_owners owners_;
+  size_t visited_ = 0;
+};
+
+void deliver_one_by_one(delivery& to, const task* me, const capture_options& options) {
+  const auto raw = std::make_unique<capture_buffer>();
+  raw->room = std::min(options.depth, max_capture_depth);
+  const size_t records = sched::task_record_count();
+  for (size_t i = 0; i < records; ++i) {
+    task& t = sched::task_record(i);
+    if (&t == me) continue;
+    if (to.stopped_at(i)) return;
+    if (capture_one(t, options, *raw)) to.hand_over(*raw, base::now_ns());
+  }
+}
+
+// What is known of record `t` at the instant; null: it was no task's then, or of none that is
+// wanted.
+raw_capture* captured_at(instant_captures& instant, task& t, const capture_options& options) {
+  instant_note* note = sched::instant_note_of(t);
+  if (note == nullptr) return nullptr;
+  raw_capture& mine = instant.next();
+  if (capture_one(t, options, mine, note)) {
+    instant.keep(mine);
+    return &mine;
+  }
+  bool lost = false;
+  raw_capture* theirs = instant_captures::found(*note, lost);
+  if (!lost) return theirs;
+  copy_identity(mine, t, t.state.load(std::memory_order_acquire));
+  instant.keep(mine);
+  return &mine;
+}
+
+// False: no instant was to be had. All is captured before anything is handed over, because whoever
+// wakes up meanwhile has to be captured first.
+bool deliver_one_instant(delivery& to, const task* me, const capture_options& options) {
+  instant_captures instant(std::min(options.depth, max_capture_depth));
+  if (!instant) return false;
+  std::vector<raw_capture*> captures;
+  const size_t records = sched::task_record_count();
+  for (size_t i = 0; i < records; ++i) {
+    task& t = sched::task_record(i);
+    if (&t == me) continue;
+    if (to.stopped_at(i)) return true;
+    if (raw_capture* raw = captured_at(instant, t, options)) captures.push_back(raw);
+  }
+  instant.close();
+  for (size_t i = 0; i < captures.size(); ++i) {
+    if (to.stopped_at(i)) break;
+    to.hand_over(*captures[i], instant.at_ns());
+  }
+  return true;
+}
+
+}  // namespace
+
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit) {
   thread* th = sched::self_or_null();
   task* me = th != nullptr ? th->current.load(std::memory_order_relaxed) : nullptr;
-  std::optional<weft::detail::blocking_scope> without_processor;
-  const auto give_up = [&] {
-    if (options.give_up_processor && me != nullptr && !me->foreign) without_processor.emplace();
-  };
   // Before anything else: the visitor may name the first frames it meets from the program's files.
-  give_up();
+  delivery to(options, visit, me);
   install_capture_signal();
   unwind_refresh();
-  size_t depth = options.depth < max_depth ? options.depth : max_depth;
-  size_t visited = 0;
-  if (me != nullptr && (options.system_tasks || !me->system)) {
-    visit(capture_self(depth));
-    ++visited;
-  }
-  task_snapshot snapshot;
-  auto raw = std::make_unique<raw_capture>();
-  std::unique_ptr<raw_capture> other;
-  stack_owners owners;
-  size_t records = sched::task_record_count();
-  for (size_t i = 0; i < records; ++i) {
-    task& t = sched::task_record(i);
-    if (&t == me) continue;
-    if (options.stop && i % options.between_stops == options.between_stops - 1) {
-      without_processor.reset();
-      if (options.stop()) break;
-      give_up();
-    }
-    if (!capture_one(t, options, depth, *raw)) continue;
-    fill_snapshot(snapshot, *raw, base::now_ns());
-    if (!options.owners) snapshot.waits_on = nullptr;
-    if (options.owners && raw->owner_page != 0) {
-      if (other == nullptr) other = std::make_unique<raw_capture>();
-      snapshot.held_by = owners.at(raw->owner_page, *other);
-      // A lock that its waiter was handed already, or a writer's that waits for readers.
-      if (snapshot.held_by == snapshot.id) snapshot.held_by = 0;
-    }
-    visit(snapshot);
-    ++visited;
-  }
-  return visited;
+  to.self();
+  if (!options.instant || !deliver_one_instant(to, me, options))
+    deliver_one_by_one(to, me, options);
+  return to.visited();
 }
 
 bool capture_task(sched::task& t, uint64_t id, task_snapshot& out) {
   install_capture_signal();
   unwind_refresh();
-  auto raw = std::make_unique<raw_capture>();
-  capture_options all;
-  all.system_tasks = true;
-  if (!capture_one(t, all, all.depth, *raw)) return false;
+  const auto raw = std::make_unique<capture_buffer>();
+  raw->room = capture_options{}.depth;
+  if (!capture_one(t, {.system_tasks = true}, *raw)) return false;
   fill_snapshot(out, *raw, base::now_ns());
   return out.id == id;
 }

@@ -10,7 +10,11 @@
 namespace weft::prof {
 
 struct capture_options {
-  size_t depth = 512;            // frames kept per task, leaf side first; at most 1024
+  size_t depth = 512;  // frames kept per task, leaf side first; at most 1024
+  // All tasks as they are at one instant. Where that cannot be had (a thread blocks the signal that
+  // would stop it), one by one all the same. Takes memory for all captures, some hundred bytes
+  // each.
+  bool instant = false;
   bool system_tasks = false;     // also the runtime's own tasks and foreign threads
   bool foreign_threads = false;  // of the latter only those that wait in a primitive of weft's
   bool owners = false;           // task_snapshot::held_by is wanted
@@ -24,9 +28,11 @@ struct capture_options {
 
 // Captures every task once and hands it to `visit`: the calling task first, if the caller is one,
 // then the others in order of their records. No task is stopped for longer than one unwind
-// (microseconds), and at most one at a time; the others run on, so the result is not one instant.
-// Tasks that start meanwhile may be missing. Returns the number of tasks visited. One capture at a
-// time; others wait. Normal threads and tasks only, not from signal handlers.
+// (microseconds); the others run on, so without `instant` the result is not one instant. With it,
+// all stop for the tens of microseconds until those that execute are captured, and a task that runs
+// before its turn has come waits for its own capture. Tasks that start meanwhile may be missing,
+// and are with `instant`. Returns the number of tasks visited. Any number of captures at a time;
+// one has an instant, others wait. Normal threads and tasks only, not from signal handlers.
 size_t capture_tasks(const capture_options& options,
                      const std::function<void(const task_snapshot&)>& visit);
 

@@ -57,6 +57,7 @@ class goroutine_source final : public profile_source {
   static std::vector<sample> collect_tasks(const collect_options& how) {
     sample_set set(1);
     capture_options options;
+    options.instant = true;
     options.stop = how.abandoned;
     options.between_stops = 65'536;
     options.give_up_processor = true;
@@ -91,6 +92,7 @@ size_t write_task_dump(const text_sink& sink, const dump_options& how) {
       },
       process_symbols(), how.system_tasks ? leaf_frames::all : leaf_frames::hide_runtime);
   capture_options options;
+  options.instant = how.give_up_processor;
   options.system_tasks = how.system_tasks;
   options.give_up_processor = how.give_up_processor;
   options.owners = how.waits;

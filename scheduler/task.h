@@ -124,7 +124,7 @@ inline void change_state(task& t, task_status from, task_status to,
   switch (from) {
     case task_status::free:
       WEFT_CHECK(status_of(t.state.load(std::memory_order_relaxed)) == from);
-      t.since_ns.store(ready_stamp_ns(wait_reason::none), std::memory_order_relaxed);
+      t.since_ns.store(ready_stamp_ns(t, from, wait_reason::none), std::memory_order_relaxed);
       t.state.store(to_word, std::memory_order_release);
       break;
     case task_status::running:
@@ -137,7 +137,7 @@ inline void change_state(task& t, task_status from, task_status to,
     case task_status::waiting: {
       uint32_t old = t.state.load(std::memory_order_relaxed) & ~claim_bit;
       WEFT_CHECK(status_of(old) == from);
-      t.since_ns.store(ready_stamp_ns(reason_of(old)), std::memory_order_relaxed);
+      t.since_ns.store(ready_stamp_ns(t, from, reason_of(old)), std::memory_order_relaxed);
       if (to == task_status::running)
         wait_for_claim(t, old, to_word);
       else

@@ -25,6 +25,12 @@ struct after_switch {
   wait_reason reason{};
 };
 
+// Where a thread keeps what it captures for an open instant; the port's business (instant.h).
+struct capture_room {
+  uint64_t instant;
+  char *at, *end;
+};
+
 struct thread {
   thread() = default;
   thread(const char* role_, int steal_) noexcept : steal(steal_), role(role_) {}
@@ -77,6 +83,7 @@ struct thread {
   uintptr_t saved_regs[72] = {};            // callee-saved registers otherwise; see begin_rest()
   std::atomic<uint32_t> scan_epoch{0};      // foreign threads: of their own stack's last scan
   void* heap = nullptr;                     // owned by the collected heap; stays with the record
+  capture_room room{};
 
   bool foreign = false;  // not one of the scheduler's workers
   const char* role = "worker";

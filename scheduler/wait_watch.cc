@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/spinlock.h"
+#include "scheduler/instant.h"
 #include "scheduler/task.h"
 
 namespace weft::sched {
@@ -14,17 +15,18 @@ namespace weft::sched {
 std::atomic<uint64_t> g_exact_waits{0};
 std::atomic<int64_t> g_wait_grid{0};
 std::atomic<uint64_t> g_watched_switches{0};
+std::atomic<uint64_t> g_watched_wakes{0};
 
 namespace {
 
 std::atomic<away_sink> g_sink{nullptr};
 base::spinlock g_lock;
-bool g_every_switch = false;  // under g_lock
+bool g_every_switch = false, g_every_wake = false;  // under g_lock
 
-void set_watched_switches() noexcept {
-  g_watched_switches.store(
-      g_every_switch ? ~uint64_t{0} : g_exact_waits.load(std::memory_order_relaxed),
-      std::memory_order_release);
+void set_watched() noexcept {
+  const uint64_t exact = g_exact_waits.load(std::memory_order_relaxed);
+  g_watched_switches.store(g_every_switch ? ~uint64_t{0} : exact, std::memory_order_release);
+  g_watched_wakes.store(g_every_wake ? ~uint64_t{0} : exact, std::memory_order_relaxed);
 }
 
 // [ord wait.sink] acquire: what the sink reads was written before it was set
@@ -49,13 +51,25 @@ void watch_waits(away_sink sink, uint64_t exact, int64_t grid_ns) noexcept {
   g_sink.store(sink, std::memory_order_release);  // [ord wait.sink]
   g_exact_waits.store(exact, std::memory_order_relaxed);
   g_wait_grid.store(grid_ns != 0 ? ~(grid_ns - 1) : 0, std::memory_order_relaxed);
-  set_watched_switches();
+  set_watched();
 }
 
 void watch_every_switch() noexcept {
   std::lock_guard hold(g_lock);
   g_every_switch = true;
-  set_watched_switches();
+  set_watched();
+}
+
+void watch_every_wake(bool on) noexcept {
+  std::lock_guard hold(g_lock);
+  g_every_wake = on;
+  set_watched();
+}
+
+[[gnu::cold, gnu::noinline]] int64_t watched_wake_ns(task& t, task_status from,
+                                                     wait_reason r) noexcept {
+  instant_transition(t, from, r);
+  return exact_wanted(r) ? base::now_ns() : base::coarse_ns();
 }
 
 void back_from(task& me, time_away::cause why, wait_reason reason, bool exact,

@@ -66,10 +66,16 @@ inline bool all_causes_wanted() noexcept {
   return g_wait_grid.load(std::memory_order_relaxed) != 0 || exact_wanted(wait_reason::none);
 }
 
-// What the state door writes down as the time at which a task that waited for `r` became runnable.
-inline int64_t ready_stamp_ns(wait_reason r) noexcept {
-  if (exact_wanted(r)) [[unlikely]]
-    return base::now_ns();
+// As g_exact_waits, with every bit set for an instant (instant.h).
+extern std::atomic<uint64_t> g_watched_wakes;
+void watch_every_wake(bool on) noexcept;
+int64_t watched_wake_ns(task& t, task_status from, wait_reason r) noexcept;
+
+// The state door: what it writes down as the time at which `t`, new (free) or having waited for
+// `r`, became runnable.
+inline int64_t ready_stamp_ns(task& t, task_status from, wait_reason r) noexcept {
+  if ((g_watched_wakes.load(std::memory_order_relaxed) & reason_bit(r)) != 0) [[unlikely]]
+    return watched_wake_ns(t, from, r);
   return base::coarse_ns();
 }
 

@@ -1,5 +1,6 @@
-// Stopping the world for a collector: every thread that executes task code, or code of a foreign
-// thread that the runtime knows, holds still where its registers and stack can be read.
+// Stopping the world for a collector or for an instant: every thread that executes task code, or
+// code of a foreign thread that the runtime knows, holds still where its registers and stack can be
+// read.
 //
 // Who        A thread whose `current` is null executes the scheduler. One that `rests` is in code
 //            that touches no collected object, and its stack above stop_sp does not change. Both
@@ -32,11 +33,13 @@
 #include <climits>
 #include <cstring>
 #include <iterator>
+#include <mutex>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/spinlock.h"
+#include "scheduler/instant.h"
 #include "scheduler/park.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/thread_signal.h"
@@ -55,6 +58,7 @@ constexpr size_t red_zone = 128;
 constexpr uintptr_t page = 4096;
 
 scan_port g_port;
+std::mutex g_one_stop;                   // held from stop_all_code() to resume_all_code()
 std::atomic<uint32_t> g_stop_number{0};  // of the stop under way
 std::atomic<uint32_t> g_resumed{0};      // of the last stop that has ended
 std::atomic<uint32_t> g_acks{0};
@@ -187,10 +191,14 @@ void forget_request(thread* th, void*) noexcept {
 
 }  // namespace
 
-void set_scan_port(const scan_port& port) noexcept {
-  g_port = port;
+void prepare_to_stop() noexcept {
   register_fences();
   install_thread_signal();
+}
+
+void set_scan_port(const scan_port& port) noexcept {
+  g_port = port;
+  prepare_to_stop();
 }
 
 [[gnu::noinline]] void stop_here(thread* th) noexcept {
@@ -198,8 +206,9 @@ void set_scan_port(const scan_port& port) noexcept {
   th->crit.store(1, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   th->stop_pending.store(false, std::memory_order_relaxed);
-  while ((g_gate.load(std::memory_order_seq_cst) & gate_stop) != 0) {
+  for (uint32_t gate; ((gate = g_gate.load(std::memory_order_seq_cst)) & gate_stop) != 0;) {
     const uint32_t number = g_stop_number.load(std::memory_order_acquire);
+    if ((gate & gate_instant) != 0) instant_stopped(*th, nullptr);
     th->stop_ucontext = nullptr;
     th->stop_sp = spill(th->saved_regs);
     acknowledge(th, number);
@@ -225,8 +234,9 @@ bool stop_on_signal(void* ucontext) noexcept {
     stop_here(th);
     return true;
   }
-  while ((g_gate.load(std::memory_order_seq_cst) & gate_stop) != 0) {
+  for (uint32_t gate; ((gate = g_gate.load(std::memory_order_seq_cst)) & gate_stop) != 0;) {
     const uint32_t number = g_stop_number.load(std::memory_order_acquire);
+    if ((gate & gate_instant) != 0) instant_stopped(*th, ucontext);
     th->stop_ucontext = ucontext;
     acknowledge(th, number);
     wait_for_resume(number);
@@ -244,6 +254,7 @@ void pass_gate(thread* th, task* t) noexcept {
     th->current.store(t, std::memory_order_seq_cst);
     const uint32_t gate = g_gate.load(std::memory_order_seq_cst);  // [W1]
     if ((gate & gate_stop) != 0) continue;
+    if ((gate & gate_instant) != 0) instant_before_run(*th, *t);
     if ((gate & gate_scan) != 0) g_port.before_run(*t);
     return;
   }
@@ -272,6 +283,7 @@ void end_rest(thread* th) noexcept {
     th->rests.store(false, std::memory_order_seq_cst);
     const uint32_t gate = g_gate.load(std::memory_order_seq_cst);  // [W1]
     if ((gate & gate_stop) == 0) {
+      if ((gate & gate_instant) != 0) instant_before_return(*th);
       if ((gate & gate_scan) != 0) g_port.before_return(*th);
       std::atomic_signal_fence(std::memory_order_seq_cst);
       th->crit.store(was, std::memory_order_release);
@@ -284,11 +296,12 @@ void end_rest(thread* th) noexcept {
   }
 }
 
-bool stop_world_for_scan(int64_t patience_ns) noexcept {
+bool stop_all_code(int64_t patience_ns, uint32_t also) noexcept {
+  g_one_stop.lock();
   const int64_t start = base::true_now_ns();
   round r{g_stop_number.load(std::memory_order_relaxed) + 1, false, 0, nullptr};
   g_stop_number.store(r.number, std::memory_order_seq_cst);
-  const uint32_t gate_before = g_gate.fetch_or(gate_stop, std::memory_order_seq_cst);
+  g_gate.fetch_or(gate_stop | also, std::memory_order_seq_cst);
   fence_all_threads();  // [W1]
   int64_t signalled_at = 0;
   for (;;) {
@@ -305,10 +318,11 @@ bool stop_world_for_scan(int64_t patience_ns) noexcept {
       if (now - g_first_failure_ns > report_ns) {
         g_first_failure_ns = now;
         base::log_line(
-            "a collection has waited for %.1f s for thread %d (%s) to stop; does it block SIGURG?",
+            "a stop of the program has waited for %.1f s for thread %d (%s) to stop; does it block "
+            "SIGURG?",
             static_cast<double>(report_ns) / 1e9, r.example->tid, r.example->role);
       }
-      resume_world_after_scan(gate_before);
+      resume_all_code(0, also);
       return false;
     }
     if (now - start < polite_ns)
@@ -322,12 +336,14 @@ bool stop_world_for_scan(int64_t patience_ns) noexcept {
   return true;
 }
 
-void resume_world_after_scan(uint32_t gate_afterwards) noexcept {
-  g_gate.store(gate_afterwards, std::memory_order_seq_cst);
+void resume_all_code(uint32_t set, uint32_t clear) noexcept {
+  g_gate.fetch_or(set, std::memory_order_seq_cst);
+  g_gate.fetch_and(~(clear | gate_stop), std::memory_order_seq_cst);
   for_each_thread(forget_request, nullptr);
   // [ord world.resume] release: what was done to threads' data while they stood still
   g_resumed.store(g_stop_number.load(std::memory_order_relaxed), std::memory_order_release);
   base::futex_wake(g_resumed, INT_MAX);
+  g_one_stop.unlock();
 }
 
 thread_place place_of(const thread& th) noexcept {

@@ -1,6 +1,6 @@
 #pragma once
-// Stopping all code that tasks and known threads execute, for a collector above. world_stop.cc has
-// the protocol.
+// Stopping all code that tasks and known threads execute, for a collector above or for an instant
+// (instant.h). world_stop.cc has the protocol.
 #include <atomic>
 #include <cstdint>
 
@@ -8,10 +8,12 @@
 
 namespace weft::sched {
 
-// What has to happen before a task may execute. 0, always, in a program without a collector.
+// What has to happen before a task may execute. 0 while no collector is at work and no instant
+// open.
 enum gate_bits : uint32_t {
-  gate_stop = 1,  // the world stops or is stopped: wait
-  gate_scan = 2,  // stacks are being scanned: show the task to scan_port::before_run first
+  gate_stop = 1,     // the world stops or is stopped: wait
+  gate_scan = 2,     // stacks are being scanned: show the task to scan_port::before_run first
+  gate_instant = 4,  // an instant is open: show the task to instant_port first
 };
 extern std::atomic<uint32_t> g_gate;
 
@@ -32,11 +34,15 @@ extern std::atomic<uint32_t> g_scan_epoch;
 // keeps all others from starting to. True: the world is stopped until resume_world(). False: some
 // thread did not stop within `patience_ns`; everybody goes on. It may have waited for a lock (of
 // malloc, say) whose owner had been stopped, so trying again after a while is what to do.
-// One caller at a time, which is no stopped thread itself: one of the runtime's own, without a
-// current task. Between the two calls the caller must not allocate, nor take any lock that task
-// code can hold.
-bool stop_world_for_scan(int64_t patience_ns) noexcept;
-void resume_world_after_scan(uint32_t gate_afterwards) noexcept;
+// A caller waits while another one has the world stopped. It is no stopped thread itself: it has no
+// current task, or rests. Between the two calls it must not allocate, nor take any lock that task
+// code can hold. `also`: bits of the gate that are set with gate_stop, and cleared again on
+// failure.
+bool stop_all_code(int64_t patience_ns, uint32_t also = 0) noexcept;
+// Sets and clears the given bits of the gate, and gate_stop.
+void resume_all_code(uint32_t set, uint32_t clear) noexcept;
+// Before the first stop. Any number of times.
+void prepare_to_stop() noexcept;
 
 // The signal handler's part. True if the signal was meant for it.
 bool stop_on_signal(void* ucontext) noexcept;

@@ -318,6 +318,7 @@ void execute(void (*build)(world&)) {
   ignore(&detail::g_directed_world, sizeof detail::g_directed_world);
   ignore(&sched::g_gate, sizeof sched::g_gate);  // no collector is at work in the model
   ignore(&sched::g_exact_waits, sizeof sched::g_exact_waits);
+  ignore(&sched::g_watched_wakes, sizeof sched::g_watched_wakes);
   ignore(&sched::g_wait_grid, sizeof sched::g_wait_grid);
   ignore(&base::g_spins_timed, sizeof base::g_spins_timed);
   ignore(&detail::g_contention_sink, sizeof detail::g_contention_sink);

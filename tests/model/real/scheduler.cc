@@ -60,6 +60,8 @@ task_hooks g_task_hooks;
 // Nobody watches waits.
 std::atomic<uint64_t> g_exact_waits{0};
 std::atomic<int64_t> g_wait_grid{0};
+std::atomic<uint64_t> g_watched_wakes{0};
+int64_t watched_wake_ns(task&, task_status, wait_reason) noexcept { std::abort(); }
 int64_t thread_cpu_ns() noexcept { return 0; }
 int64_t thread_cpu_ns(int) noexcept { return 0; }
 void back_from_blocking(task&, int64_t, int64_t, int64_t) noexcept { std::abort(); }
