@@ -10,17 +10,17 @@
 //            time of its wait. While an instant is open, the state door writes them into the
 //            record's note first (instant_transition), and marks the records of tasks that are
 //            born.
-// [I1]       For each task that lives at the instant exactly one of these comes first: the opener
+// [N1]       For each task that lives at the instant exactly one of these comes first: the opener
 //            captures it under a claim, or the gate does, before it executes again. The claim keeps
 //            the two apart, and instant_note::capture tells who was first.
-// [I2]       A record that has no note yet when the world stands still is younger than the instant.
+// [N2]       A record that has no note yet when the world stands still is younger than the instant.
 //            A task that reuses a record has settled the note before the record stops being free;
 //            the record's last task passed the gate, or executed at the instant, so it is captured.
-// [I3]       Threads in the scheduler are not stopped. What they do to a task at that moment,
+// [N3]       Threads in the scheduler are not stopped. What they do to a task at that moment,
 // waking
 //            it or starting one for a descriptor, is before or after the instant, whichever they
 //            see; the task itself is captured either way.
-// [I4]       Who uses a note has entered (`g_inside`) and looked at the gate afterwards; closing
+// [N4]       Who uses a note has entered (`g_inside`) and looked at the gate afterwards; closing
 // opens
 //            the gate and then waits until nobody is inside.
 // Rests      A thread that rests (a declared blocking call) is not stopped. What its task's stack
@@ -108,7 +108,7 @@ instant_port g_port;
 std::atomic<int> g_inside{0};
 std::atomic<bool> g_open{false};  // not while the threads are still being stopped
 
-// [I4]
+// [N4]
 class visit {
  public:
   visit() noexcept {
@@ -196,7 +196,7 @@ void instant_transition(task& t, task_status from, wait_reason waited_for) noexc
   instant_note* n = g_notes.find(t);
   if (n == nullptr || n->capture.load(std::memory_order_relaxed) != nullptr) return;
   if (from == task_status::free) {
-    n->capture.store(instant_settled, std::memory_order_relaxed);  // [I2]
+    n->capture.store(instant_settled, std::memory_order_relaxed);  // [N2]
     return;
   }
   n->since_ns.store(t.since_ns.load(std::memory_order_relaxed), std::memory_order_relaxed);
