@@ -4,10 +4,10 @@
 //   goroutine      n parked tasks; how long the goroutine profile takes, and the longest time that
 //                  a task which looks at the clock all the while did not run
 //   http_profiled  a server for bench_load that switches a profile on and off in turn; prints the
-//                  CPU time per request of both at SIGTERM
+//                  CPU time per request of both, and of each group of windows, at SIGTERM
 //   spawn_profiled, handoff_profiled
 //                  the same for starting a task and waiting for its end, and for a hand-over
-//                  between two tasks: n of them with the profile off, n with it on, in turn
+//                  between two tasks: n of them in windows with the profile off and on in turn
 //   cpu_sample     nanoseconds of CPU time that one CPU sample costs, its signal included
 
 #include <fcntl.h>
@@ -34,6 +34,7 @@
 #include "bench/common/args.h"
 #include "bench/common/core_wait.h"
 #include "bench/common/process.h"
+#include "bench/obs_paired.h"
 #include "bench/obs_switches.h"
 #include "profiler/cpu_threads.h"
 
@@ -198,25 +199,19 @@ int run_cpu_sample(const config& c) {
 
 template <class F>
 int off_and_on(const config& c, F work) {
-  std::uint64_t cpu[2] = {0, 0};
-  constexpr int rounds = 20;
-  const long portion = std::max(c.n / rounds, 1L);
+  constexpr long rounds = 20;
+  const long portion = std::max(c.n / rounds / 2, 1L);
   work(portion);
-  for (int round = 0; round < rounds; ++round) {
-    for (int turn = 0; turn < 2; ++turn) {
-      const bool on = (turn == 0) == (round % 2 == 0);
-      if (on) c.profile->start();
-      const std::uint64_t start = process_cpu_ns(0);
-      work(portion);
-      cpu[on] += process_cpu_ns(0) - start;
-      if (on) c.profile->stop();
-    }
+  paired_windows windows;
+  while (windows.groups() < rounds / 2) {
+    const bool on = windows.next_is_on();
+    if (on) c.profile->start();
+    const std::uint64_t start = process_cpu_ns(0);
+    work(portion);
+    windows.add(process_cpu_ns(0) - start, static_cast<std::uint64_t>(portion));
+    if (on) c.profile->stop();
   }
-  const double each = static_cast<double>(portion) * rounds;
-  const double off = static_cast<double>(cpu[0]) / each;
-  const double on = static_cast<double>(cpu[1]) / each;
-  std::printf("row=%s workers=%ld n=%ld off_ns=%.2f on_ns=%.2f overhead_percent=%.3f\n",
-              c.row.c_str(), c.workers, c.n, off, on, (on / off - 1) * 100);
+  windows.print(c.row.c_str(), c.workers);
   return 0;
 }
 
@@ -264,46 +259,33 @@ int run_nap_profiled(const config& c) {
 
 std::atomic<std::uint64_t> g_requests{0};
 
-// Off and on in turn until SIGTERM; the first slices after each switch-over of the load are thrown
-// away by the driver's warm-up, which is longer than both.
+// Off and on in turn until SIGTERM.
 void switch_and_report(const config& c) {
   sigset_t term;
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &term, nullptr);  // inherited by every thread started from here on
   std::thread([c, term] {
-    struct {
-      double cpu = 0, requests = 0;
-    } sum[2];
-    timespec slice{c.slice_ms / 1000, c.slice_ms % 1000 * 1'000'000};
-    long pairs = 0;
-    bool first_on = false;
-    for (bool ended = false; !ended; first_on = !first_on) {
-      double cpu[2];
-      double requests[2];
-      for (int turn = 0; turn < 2 && !ended; ++turn) {
-        const bool on = (turn == 0) == first_on;
-        if (on) c.profile->start();
-        const std::uint64_t cpu_start = process_cpu_ns(0);
-        const std::uint64_t requests_start = g_requests.load(std::memory_order_relaxed);
-        ended = sigtimedwait(&term, nullptr, &slice) == SIGTERM;
-        cpu[on] = static_cast<double>(process_cpu_ns(0) - cpu_start);
-        requests[on] =
-            static_cast<double>(g_requests.load(std::memory_order_relaxed) - requests_start);
-        if (on) c.profile->stop();
-      }
-      // Whole pairs under load only: what comes before and after the load costs no requests.
-      if (ended || requests[0] < 100 || requests[1] < 100) continue;
-      ++pairs;
-      for (int on : {0, 1}) {
-        sum[on].cpu += cpu[on];
-        sum[on].requests += requests[on];
+    const timespec slice{c.slice_ms / 1000, c.slice_ms % 1000 * 1'000'000};
+    paired_windows windows;
+    for (bool ended = false; !ended;) {
+      const bool on = windows.next_is_on();
+      if (on) c.profile->start();
+      const std::uint64_t cpu_start = process_cpu_ns(0);
+      const std::uint64_t requests_start = g_requests.load(std::memory_order_relaxed);
+      ended = sigtimedwait(&term, nullptr, &slice) == SIGTERM;
+      const std::uint64_t cpu = process_cpu_ns(0) - cpu_start;
+      const std::uint64_t requests = g_requests.load(std::memory_order_relaxed) - requests_start;
+      if (on) c.profile->stop();
+      if (ended) break;
+      // What comes before and after the load costs no requests.
+      if (requests < 100) {
+        windows.restart_group();
+      } else {
+        windows.add(cpu, requests);
       }
     }
-    const double off_us = sum[0].cpu / sum[0].requests / 1e3;
-    const double on_us = sum[1].cpu / sum[1].requests / 1e3;
-    std::printf("row=%s workers=%ld n=%ld off_us=%.4f on_us=%.4f overhead_percent=%.3f\n",
-                c.row.c_str(), c.workers, pairs, off_us, on_us, (on_us / off_us - 1) * 100);
+    windows.print(c.row.c_str(), c.workers);
     std::fflush(stdout);
     std::_Exit(0);
   }).detach();

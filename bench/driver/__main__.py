@@ -131,6 +131,7 @@ def verdict(done, options):
     failed = [r.row.label for r in done if report.fails(r)]
     judged = [report.judge(r, b)[1] for r in done for b in r.row.bars]
     print(f"\n{len(done)} rows: {judged.count('met')} bars met, {judged.count('missed')} missed, "
+          f"{judged.count('undecided')} undecided, "
           f"{judged.count('-')} not judged, {len(failed)} rows with failed runs")
     code = 1 if failed else 0
     if failed:

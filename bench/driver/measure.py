@@ -154,6 +154,8 @@ def obs(row, setup, progress):
                 raise RunFailed(f"{load['errors']:.0f} load errors")
         if row.figure not in figures:
             raise RunFailed(f"printed no {row.figure}")
+        if figures[row.figure] == "":
+            raise RunFailed("no whole group of windows under load")
         return figures
 
     setup.obs_runs[row.args] = _rounds(row, sides, setup.pairs, one_run, progress)

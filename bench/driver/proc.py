@@ -41,13 +41,14 @@ def _start(command, core, **streams):
 
 
 def figures(line):
-    """{'row': 'switch', 'ns_per_op': 57.9} from 'row=switch ns_per_op=57.9'."""
+    """{'row': 'switch', 'ns_per_op': 57.9} from 'row=switch ns_per_op=57.9'; 'percent=1,2' is a list."""
     result = {}
     for word in line.split():
         name, equals, value = word.partition("=")
         if equals:
             try:
-                result[name] = float(value)
+                numbers = [float(number) for number in value.split(",")]
+                result[name] = numbers if len(numbers) > 1 else numbers[0]
             except ValueError:
                 result[name] = value
     return result

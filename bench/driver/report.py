@@ -7,21 +7,39 @@ import statistics
 import subprocess
 import time
 
+import paired
+
+def interval(result, side, figure):
+    """(estimate, low, high) of a paired row's figure, from the windows of all rounds."""
+    runs = [r[figure] for r in result.runs.get(side, []) if r]
+    return paired.estimate([v for run in runs for v in (run if isinstance(run, list) else [run])])
+
+
+def is_paired(result):
+    return getattr(result.row, "paired", False)
+
 
 def median(result, side, figure):
+    if is_paired(result):
+        return interval(result, side, figure)[0]
     values = [r[figure] for r in result.runs.get(side, []) if r]
     return statistics.median(values) if values else None
 
 
 def ratios(result, figure, peer):
-    """weft / peer of each round in which both ran."""
+    """weft / peer of each round in which both ran; none of differences, which may be 0 or less."""
+    if is_paired(result):
+        return []
     pairs = zip(result.runs.get("weft", []), result.runs.get(peer, []))
     return [a[figure] / b[figure] for a, b in pairs if a and b and b[figure] > 0]
 
 
 def judge(result, bar):
-    """(value compared with the bar's factor, 'met' | 'missed' | '-')."""
+    """(value compared with the bar's factor, 'met' | 'missed' | 'undecided' | '-')."""
     figure = result.row.figure
+    if is_paired(result):
+        value, low, high = interval(result, "weft", figure)
+        return value, "-" if value is None else paired.verdict(low, high, bar.factor)
     if bar.peer == "limit":
         value = median(result, "weft", figure)
     else:
@@ -59,7 +77,7 @@ def _number(value):
 
 
 HEADER = ("row", "unit", "weft", "peer", "weft/peer", "spread", "bar", "verdict")
-WIDTHS = (22, 4, 10, 10, 9, 13, 14, 8)
+WIDTHS = (22, 4, 10, 10, 9, 13, 14, 9)
 
 
 def _line(cells):
@@ -68,7 +86,7 @@ def _line(cells):
 
 
 def print_header(title):
-    print(f"\n{title}\n{_line(HEADER)}\n{'-' * 102}", flush=True)
+    print(f"\n{title}\n{_line(HEADER)}\n{'-' * 103}", flush=True)
 
 
 def print_row(result):
@@ -76,6 +94,8 @@ def print_row(result):
     figure, bars = row.figure, row.bars
     to_go = ratios(result, figure, "go")
     spread = f"{min(to_go):.2f}..{max(to_go):.2f}" if to_go else ""
+    if is_paired(result) and median(result, "weft", figure) is not None:
+        spread = "{1:+.2f}..{2:+.2f}".format(*interval(result, "weft", figure))
     # The first line carries the bar against Go or the limit; the others follow below it.
     first = next((b for b in bars if b.peer in ("go", "limit")), None)
     verdict = judge(result, first)[1] if first else ""
@@ -144,7 +164,10 @@ def write_json(root, out, groups, setup, results):
             value, verdict = judge(result, bar)
             verdicts.append({"peer": bar.peer, "factor": bar.factor, "value": value,
                              "verdict": verdict})
+        intervals = {side: interval(result, side, figure)[1:]
+                     for side in result.sides if is_paired(result) and result.runs.get(side)}
         rows.append({"row": result.row.label, "figure": figure, "bars": verdicts,
+                     "intervals": intervals,
                      "median": {side: median(result, side, figure) for side in result.sides},
                      "runs": result.runs, "failures": result.failures,
                      "lacks": result.lacks, "notes": result.notes})

@@ -104,6 +104,8 @@ class ObsRow:
     memory: int = 0  # bytes that must be available; with less the row is left out
     is_time: bool = False
     timeout: int = 120
+    # Each run prints one figure per group of windows; judged by all of them (paired.py).
+    paired: bool = False
 
 
 def _sched():
@@ -233,7 +235,8 @@ def _obs():
             ("http all at default rates", "all", both, limit(2)),
     ):
         yield ObsRow(label, ("http_profiled", "--workers=1", f"--profile={profile}"),
-                     "overhead_percent", "%", tuple(bars), ("--connections=64",), sides=sides)
+                     "overhead_percent", "%", tuple(bars), ("--connections=64",), sides=sides,
+                     paired=True)
     for label, row, profile in (("spawn taskcreate 1/100", "spawn", "taskcreate100"),
                                 ("spawn taskcreate all", "spawn", "taskcreate1"),
                                 ("handoff block 1 ns", "handoff", "block1"),
@@ -242,7 +245,7 @@ def _obs():
                                 ("nap wait 10 ms", "nap", "wait"),
                                 ("nap wait 1 ns", "nap", "wait1")):
         yield ObsRow(label, (f"{row}_profiled", "--workers=1", f"--profile={profile}"),
-                     "overhead_percent", "%", sides=("weft",))
+                     "overhead_percent", "%", sides=("weft",), paired=True)
     # The same counted: what one sample costs, a hundred times a second.
     yield ObsRow("cpu sample counted", ("cpu_sample", "--workers=1"), "percent_at_100hz", "%",
                  (limit(0.5),), sides=("weft",))

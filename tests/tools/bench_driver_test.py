@@ -2,7 +2,9 @@
 table says about figures, missing sides, crashes and hangs can be compared with what they did."""
 
 import json
+import math
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -16,6 +18,7 @@ DRIVER = ROOT / "bench" / "driver"
 sys.path.insert(0, str(DRIVER))
 
 import measure  # noqa: E402  (found through the line above)
+import paired  # noqa: E402
 import peers  # noqa: E402
 import proc  # noqa: E402
 import report  # noqa: E402
@@ -140,6 +143,71 @@ class DriverTest(unittest.TestCase):
         self.assertEqual(runs, ["weft", "boost", "tokio", "weft", "boost", "weft", "weft"])
         self.assertEqual(result.runs["boost"], [None] * 4)
         self.assertEqual(result.lacks, {"tokio": "no such thing"})
+
+
+class PairedTest(unittest.TestCase):
+    """Small overheads, judged by many windows with and without."""
+
+    def samples(self, overhead, noise, count, outliers=0):
+        random.seed(count)
+        values = [random.gauss(overhead, noise) for _ in range(count)]
+        for i in range(outliers):  # a slow moment of the machine
+            values[i * count // max(outliers, 1)] += 100
+        return values
+
+    def test_the_interval_holds_the_truth_as_often_as_it_says(self):
+        random.seed(1)
+        inside = 0
+        for _ in range(200):
+            _, low, high = paired.estimate([random.gauss(0.3, 2) for _ in range(40)])
+            inside += low <= 0.3 <= high
+        self.assertGreaterEqual(inside, 180)  # 190 expected
+        self.assertLess(inside, 200)
+
+    def test_it_gets_narrower_and_bad_windows_do_not_move_it(self):
+        few, many = (paired.estimate(self.samples(0.3, 2, n)) for n in (50, 800))
+        self.assertLess(many[2] - many[1], (few[2] - few[1]) / 2)
+        middle, low, high = paired.estimate(self.samples(0.3, 2, 800, outliers=40))
+        self.assertLess(abs(middle - 0.3), 0.4)
+        self.assertLess(high - low, 1)
+
+    def test_a_few_windows_prove_nothing(self):
+        self.assertEqual(paired.estimate([0.1] * 5)[1:], (-math.inf, math.inf))
+        self.assertEqual(paired.verdict(*paired.estimate([0.1] * 5)[1:], 0.5), "undecided")
+        self.assertEqual(paired.estimate([])[0], None)
+
+    def result(self, values, limit):
+        row = rows.ObsRow("http x", ("http_profiled",), "overhead_percent", "%", (rows.limit(limit),), paired=True)
+        return measure.Result(row, ("weft",), {"weft": [{"overhead_percent": values}, None, {"overhead_percent": 0.1}]})
+
+    def test_verdicts(self):
+        for overhead, expected in ((0.1, "met"), (1.5, "missed"), (0.5, "undecided")):
+            result = self.result(self.samples(overhead, 1, 400), 0.5)
+            value, verdict = report.judge(result, result.row.bars[0])
+            self.assertEqual(verdict, expected)
+            self.assertLess(abs(value - overhead), 0.3)
+            self.assertEqual(report.ratios(result, "overhead_percent", "go"), [])
+
+    def test_a_run_of_the_driver(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder, "weft_bench_obs")
+            program.write_text("#!/bin/sh\necho row=$1 off_ns=1 overhead_percent=" + ",".join(
+                f"{v:.4f}" for v in self.samples(3, 0.1, 30)) + "\n")
+            program.chmod(0o755)
+            done = subprocess.run([sys.executable, "-B", DRIVER, "obs", "--rows", "spawn taskcreate all", "--bin",
+                                   folder, "--out", folder + "/out", "--pairs", "2", "--peers", "none"],
+                                  capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertRegex(done.stdout, r"spawn taskcreate all +% +[23]\.\d+ +– +– +\+2\.\d+\.\.\+3\.\d+")
+            (saved,) = pathlib.Path(folder, "out").iterdir()
+            (row,) = json.loads(saved.read_text())["rows"]
+            self.assertEqual(len(row["runs"]["weft"][0]["overhead_percent"]), 30)
+            self.assertLess(row["intervals"]["weft"][0], 3)
+            # Without a whole group of windows there is nothing to judge.
+            program.write_text("#!/bin/sh\necho row=$1 overhead_percent=\n")
+            done = subprocess.run(done.args, capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("no whole group of windows", done.stdout)
 
 
 class SourcesTest(unittest.TestCase):

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/pprof"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -168,6 +169,45 @@ var profileSwitches = map[string]profileSwitch{
 	}},
 }
 
+// pairedWindows are windows with a profile off and on in turn, in groups of four: off on on off, so that
+// what gets slower or faster steadily cancels out within each.
+type pairedWindows struct {
+	inGroup                        int
+	cpu, done, totalCPU, totalDone [2]float64 // by whether it was on
+	percents                       []string
+}
+
+func (w *pairedWindows) nextIsOn() bool { return w.inGroup == 1 || w.inGroup == 2 }
+
+func (w *pairedWindows) add(cpu, done float64) {
+	on := 0
+	if w.nextIsOn() {
+		on = 1
+	}
+	w.cpu[on] += cpu
+	w.done[on] += done
+	if w.inGroup++; w.inGroup < 4 {
+		return
+	}
+	percent := (w.cpu[1]/w.done[1]/(w.cpu[0]/w.done[0]) - 1) * 100
+	w.percents = append(w.percents, fmt.Sprintf("%.4f", percent))
+	for i := range w.cpu {
+		w.totalCPU[i] += w.cpu[i]
+		w.totalDone[i] += w.done[i]
+	}
+	w.restartGroup()
+}
+
+func (w *pairedWindows) restartGroup() {
+	w.inGroup = 0
+	w.cpu, w.done = [2]float64{}, [2]float64{}
+}
+
+func (w *pairedWindows) print(c config) {
+	c.print("groups=%d off_ns=%.2f on_ns=%.2f overhead_percent=%s", len(w.percents),
+		w.totalCPU[0]/w.totalDone[0], w.totalCPU[1]/w.totalDone[1], strings.Join(w.percents, ","))
+}
+
 func processCPU() float64 {
 	var used syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &used)
@@ -192,43 +232,33 @@ func runHTTPProfiled(c config) {
 	listener := c.listenQuietly()
 	signal.Notify(term, syscall.SIGTERM)
 	go func() {
-		var sumCPU, sumRequests [2]float64
-		pairs := 0
-		for firstOn := false; ; firstOn = !firstOn {
-			var cpu, done [2]float64
-			ended := false
-			for turn := 0; turn < 2 && !ended; turn++ {
-				on := 0
-				if (turn == 0) == firstOn {
-					on = 1
-					profile.start()
-				}
-				cpuStart, requestsStart := processCPU(), requests.Load()
-				select {
-				case <-term:
-					ended = true
-				case <-time.After(time.Duration(c.sliceMs) * time.Millisecond):
-				}
-				cpu[on] = processCPU() - cpuStart
-				done[on] = float64(requests.Load() - requestsStart)
-				if on == 1 {
-					profile.stop()
-				}
+		var windows pairedWindows
+		for ended := false; !ended; {
+			on := windows.nextIsOn()
+			if on {
+				profile.start()
+			}
+			cpuStart, requestsStart := processCPU(), requests.Load()
+			select {
+			case <-term:
+				ended = true
+			case <-time.After(time.Duration(c.sliceMs) * time.Millisecond):
+			}
+			cpu := processCPU() - cpuStart
+			done := requests.Load() - requestsStart
+			if on {
+				profile.stop()
 			}
 			if ended {
 				break
 			}
-			if done[0] < 100 || done[1] < 100 {
-				continue
-			}
-			pairs++
-			for i := range cpu {
-				sumCPU[i] += cpu[i]
-				sumRequests[i] += done[i]
+			if done < 100 {
+				windows.restartGroup()
+			} else {
+				windows.add(cpu, float64(done))
 			}
 		}
-		off, on := sumCPU[0]/sumRequests[0]/1e3, sumCPU[1]/sumRequests[1]/1e3
-		c.print("pairs=%d off_us=%.4f on_us=%.4f overhead_percent=%.3f", pairs, off, on, (on/off-1)*100)
+		windows.print(c)
 		os.Exit(0)
 	}()
 	fail("%v", http.Serve(listener, mux))
