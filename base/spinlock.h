@@ -10,7 +10,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "base/clock.h"
+#include "base/lock_waits.h"
 
 namespace weft::base {
 
@@ -22,64 +22,36 @@ inline void cpu_relax() noexcept {
 #endif
 }
 
-// Whether waits for the runtime's own locks are timed; off costs a load where a lock was found
-// held.
-inline constinit std::atomic<bool> g_spins_timed{false};
-
-// What contention for the runtime's own locks costs, summed per family of locks, for reports on
-// contention. Nobody can say whose stack it should be charged to: unlocking is a plain store, which
-// does not learn who waits.
-class spin_waits {
- public:
-  // When a wait begins: for end(); 0 if they are not timed.
-  static int64_t begin() noexcept {
-    return g_spins_timed.load(std::memory_order_relaxed) ? true_now_ns() : 0;
-  }
-  void end(int64_t since_ns) noexcept {
-    count_.fetch_add(1, std::memory_order_relaxed);
-    total_ns_.fetch_add(true_now_ns() - since_ns, std::memory_order_relaxed);
-  }
-
-  int64_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
-  int64_t total_ns() const noexcept { return total_ns_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<int64_t> count_{0};
-  std::atomic<int64_t> total_ns_{0};
-};
-
-inline constinit spin_waits g_runtime_lock_waits;  // of every spinlock: queues, timers, registries
-
 class spinlock {
  public:
   void lock() noexcept {
-    // [ord spinlock] acquire here pairs with the release in unlock().
-    if (!held_.exchange(true, std::memory_order_acquire)) return;
+    // [ord spinlock] acquire here pairs with the release in release_lock().
+    if (word_.exchange(lock_held, std::memory_order_acquire) == lock_free) return;
     lock_slow();
   }
   bool try_lock() noexcept {
-    return !held_.load(std::memory_order_relaxed) &&
-           !held_.exchange(true, std::memory_order_acquire);
+    return word_.load(std::memory_order_relaxed) == lock_free &&
+           word_.exchange(lock_held, std::memory_order_acquire) == lock_free;
   }
-  void unlock() noexcept { held_.store(false, std::memory_order_release); }
+  void unlock() noexcept { release_lock(word_); }
 
  private:
   void lock_slow() noexcept {
-    const int64_t since = spin_waits::begin();
+    lock_wait wait(word_);
     for (int spins = 0;; ++spins) {
-      while (held_.load(std::memory_order_relaxed)) {
+      while (word_.load(std::memory_order_relaxed) != lock_free) {
+        wait.still_held();
         if (++spins % 128 == 0)
           ::sched_yield();
         else
           cpu_relax();
       }
-      if (!held_.exchange(true, std::memory_order_acquire)) break;
+      if (word_.exchange(lock_held, std::memory_order_acquire) == lock_free) break;
     }
-    if (since != 0) [[unlikely]]
-      g_runtime_lock_waits.end(since);
+    wait.over();
   }
 
-  std::atomic<bool> held_{false};
+  std::atomic<uint8_t> word_{lock_free};
 };
 
 }  // namespace weft::base

@@ -1,15 +1,14 @@
-// The profiles "block" and "mutex", from the tables that wait_probe.cc fills.
+// The profiles "block" and "mutex", from the tables that wait_probe.cc and runtime_locks.cc fill.
 #include "profiler/contention_profile.h"
 
 #include <algorithm>
 
-#include "base/spinlock.h"
 #include "profiler/goroutine_profile.h"
 #include "profiler/leaf_trim.h"
+#include "profiler/runtime_locks.h"
 #include "profiler/text_format.h"
 #include "profiler/unwind.h"
 #include "profiler/wait_probe.h"
-#include "runtime/contention.h"
 
 namespace weft::prof {
 namespace {
@@ -34,17 +33,24 @@ class block_source final : public profile_source {
   std::string_view description() const noexcept override {
     return "Stack traces that led to blocking on synchronization primitives";
   }
-  int64_t count() const noexcept override { return block_table().stats().buckets; }
+  int64_t count() const noexcept override {
+    return static_cast<int64_t>(block_table().stats().buckets + stacks_waiting_for_runtime_locks());
+  }
 
   profile_data collect(const collect_options&) const override {
-    return contention_profile(samples_of(block_table(), counted::event_unit).take(),
-                              wall_clock_nanos());
+    return contention_profile(samples(), wall_clock_nanos());
   }
 
   bool write_text(const text_sink& sink, int, const collect_options&) const override {
     contention_text_options options{"contention"};
-    return write_contention_text(sink, options,
-                                 samples_of(block_table(), counted::event_unit).take());
+    return write_contention_text(sink, options, samples());
+  }
+
+ private:
+  static std::vector<sample> samples() {
+    sample_set set = samples_of(block_table(), counted::event_unit);
+    add_waits_for_runtime_locks(set);
+    return set.take();
   }
 };
 
@@ -54,7 +60,9 @@ class mutex_source final : public profile_source {
   std::string_view description() const noexcept override {
     return "Stack traces of holders of contended mutexes";
   }
-  int64_t count() const noexcept override { return mutex_table().stats().buckets; }
+  int64_t count() const noexcept override {
+    return static_cast<int64_t>(mutex_table().stats().buckets + stacks_holding_runtime_locks());
+  }
 
   profile_data collect(const collect_options&) const override {
     return contention_profile(samples(), wall_clock_nanos());
@@ -74,22 +82,10 @@ class mutex_source final : public profile_source {
   }
 
  private:
-  // The runtime's own locks, every wait of them, beside those of the program.
   static std::vector<sample> samples() {
     sample_set set = samples_of(mutex_table(), 1);
-    add_runtime_locks(set, base::g_runtime_lock_waits, "[runtime locks: scheduler]");
-    add_runtime_locks(set, weft::detail::g_primitive_lock_waits,
-                      "[runtime locks: inside channels and locks]");
+    add_holders_of_runtime_locks(set);
     return set.take();
-  }
-
-  static void add_runtime_locks(sample_set& set, const base::spin_waits& waits,
-                                std::string_view root) {
-    const int64_t values[] = {waits.count(), waits.total_ns()};
-    if (values[0] == 0) return;
-    sample_key key;
-    key.pseudo_frame = root;
-    set.add(key, values);
   }
 };
 

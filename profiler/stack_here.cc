@@ -52,22 +52,33 @@ _Unwind_Reason_Code add_frame(_Unwind_Context* context, void* argument) {
   return _URC_NO_REASON;
 }
 
-}  // namespace
-
-captured_stack stack_here(std::span<uintptr_t> pcs) noexcept {
-  const auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+// Of the frame at this address.
+stack_range range_at(uintptr_t frame) noexcept {
   sched::thread* th = sched::self_or_null();
   // A foreign range begins below this frame, where unwind_here()'s will be.
-  const stack_range range = th != nullptr
-                                ? range_for(*th, th->current.load(std::memory_order_relaxed), frame)
-                                : foreign_range(frame - 4096);
+  return th != nullptr ? range_for(*th, th->current.load(std::memory_order_relaxed), frame)
+                       : foreign_range(frame - 4096);
+}
+
+// The first frame is in the function that unwound.
+captured_stack without_first(const unwind_result& walked, std::span<uintptr_t> pcs) noexcept {
+  const size_t depth = walked.depth > 0 ? walked.depth - 1 : 0;
+  for (size_t i = 0; i < depth; ++i) pcs[i] = pcs[i + 1];
+  return {depth, walked.end != unwind_end::outermost};
+}
+
+}  // namespace
+
+captured_stack stack_here_by_tables(std::span<uintptr_t> pcs) noexcept {
+  const stack_range range = range_at(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)));
+  return without_first(unwind_here(range, pcs), pcs);
+}
+
+captured_stack stack_here(std::span<uintptr_t> pcs) noexcept {
+  const stack_range range = range_at(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)));
   const unwind_result walked = unwind_here(range, pcs);
-  if (walked.end == unwind_end::outermost || walked.end == unwind_end::truncated) {
-    // The first is in this function.
-    const size_t depth = walked.depth > 0 ? walked.depth - 1 : 0;
-    for (size_t i = 0; i < depth; ++i) pcs[i] = pcs[i + 1];
-    return {depth, walked.end == unwind_end::truncated};
-  }
+  if (walked.end == unwind_end::outermost || walked.end == unwind_end::truncated)
+    return without_first(walked, pcs);
   libgcc_walk walk{pcs};
   ::_Unwind_Backtrace(add_frame, &walk);
   return {walk.depth, walk.full};

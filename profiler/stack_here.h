@@ -20,4 +20,9 @@ struct captured_stack {
 // since the last) libgcc walks on: slower, to the same end. Not for signal handlers.
 [[gnu::noinline]] captured_stack stack_here(std::span<uintptr_t> pcs) noexcept;
 
+// The same with the compact tables alone, where libgcc's walk, which may take the dynamic linker's
+// lock, could be waited for by who holds it: a stack that leads through a module without a table
+// ends there, as truncated. Signal handlers too.
+[[gnu::noinline]] captured_stack stack_here_by_tables(std::span<uintptr_t> pcs) noexcept;
+
 }  // namespace weft::prof

@@ -4,6 +4,7 @@
 //            (scheduler/wait_watch.h): here its stack is taken and the time goes to the table of
 //            the block profile, the wait profile, or both. A lock that was waited for tells on the
 //            task that unlocked it (runtime/contention.h): to the table of the mutex profile.
+//            The runtime's own locks have theirs (runtime_locks.cc).
 // Sampling   Go's rule: a time of at least the rate counts as it is; a shorter one of d counts as
 //            one of the rate, with probability d / rate. So every sum over many is right, and
 //            looking costs at most one record per task and rate.
@@ -23,6 +24,7 @@
 #include <mutex>
 
 #include "base/options.h"
+#include "profiler/runtime_locks.h"
 #include "profiler/stack_here.h"
 #include "profiler/unwind.h"
 #include "runtime/contention.h"
@@ -200,6 +202,8 @@ void record_wait(sched::task& me, const time_away& t, own_stack_once& stack) noe
 }
 
 void apply_settings() noexcept {
+  watch_runtime_locks(g_block_rate.load(std::memory_order_relaxed),
+                      g_mutex_fraction.load(std::memory_order_relaxed));
   uint64_t exact = g_block_rate.load(std::memory_order_relaxed) > 0 ? block_reasons : 0;
   const wait_sampling s = current_wait_sampling();
   if (s.on && !s.grid) exact = ~uint64_t{0};
@@ -271,7 +275,7 @@ int set_mutex_fraction(int n) noexcept {
   const int64_t before = g_mutex_fraction.exchange(n, std::memory_order_relaxed);
   weft::detail::g_contention_sink.store(n > 0 ? note_contention : nullptr,
                                         std::memory_order_release);  // [ord contention.sink]
-  base::g_spins_timed.store(n > 0, std::memory_order_relaxed);
+  apply_settings();
   return static_cast<int>(before);
 }
 

@@ -7,7 +7,6 @@
 #include <cstdint>
 
 #include "base/clock.h"
-#include "base/spinlock.h"
 
 namespace weft::detail {
 
@@ -47,8 +46,5 @@ class contention_charge {
   int64_t delay_ns_ = 0;
   int64_t count_ = 0;
 };
-
-// Waits for the small locks inside channels and the other primitives.
-extern base::spin_waits g_primitive_lock_waits;
 
 }  // namespace weft::detail

@@ -20,17 +20,18 @@ namespace detail {
 // away after each. Between two cores that hammer one channel this is worth a factor of two and
 // more.
 void small_lock::lock_slow() noexcept {
-  const int64_t since = base::spin_waits::begin();
+  base::lock_wait wait(word_);
   constexpr int first_pauses = 32;
   constexpr int most_pauses = 512;
   for (int pauses = first_pauses;; pauses = pauses < most_pauses ? pauses * 2 : pauses) {
     for (int i = 0; i < pauses; ++i) base::cpu_relax();
-    if (!held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire))
+    if (word_.load(std::memory_order_relaxed) == base::lock_free &&
+        word_.exchange(base::lock_held, std::memory_order_acquire) == base::lock_free)
       break;
+    wait.still_held();
     if (pauses == most_pauses) ::sched_yield();
   }
-  if (since != 0) [[unlikely]]
-    g_primitive_lock_waits.end(since);
+  wait.over();
 }
 
 sleep_queue::outcome sleep_queue::acquire(bool lifo, uint8_t reason, void* owner,
@@ -101,7 +102,6 @@ int64_t sleep_queue::charge_waiters(const waiter& first, uint64_t others) noexce
 
 std::atomic<const lock_watch*> g_lock_watch{nullptr};
 std::atomic<contention_sink> g_contention_sink{nullptr};
-constinit base::spin_waits g_primitive_lock_waits;
 
 }  // namespace detail
 

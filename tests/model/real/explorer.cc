@@ -320,7 +320,7 @@ void execute(void (*build)(world&)) {
   ignore(&sched::g_exact_waits, sizeof sched::g_exact_waits);
   ignore(&sched::g_watched_wakes, sizeof sched::g_watched_wakes);
   ignore(&sched::g_wait_grid, sizeof sched::g_wait_grid);
-  ignore(&base::g_spins_timed, sizeof base::g_spins_timed);
+  ignore(&base::g_lock_listener, sizeof base::g_lock_listener);
   ignore(&detail::g_contention_sink, sizeof detail::g_contention_sink);
   base::g_fake_ns = start_ns;
   // Their first use makes objects that stay; not in memory that each execution uses anew.

@@ -716,26 +716,6 @@ TEST_F(WaitProfiles, TheToolReadsThemAll) {
   }
 }
 
-TEST_F(WaitProfiles, TheRuntimesOwnLocksHaveARoot) {
-  set_mutex_profile_fraction(1);
-  base::spinlock lock;
-  const int64_t before = base::g_runtime_lock_waits.count();
-  std::atomic<bool> tries{false};
-  lock.lock();
-  std::thread other([&] {
-    tries = true;
-    std::lock_guard hold(lock);
-  });
-  while (!tries) std::this_thread::yield();
-  std::this_thread::sleep_for(5ms);
-  // It may not have got as far: then it finds the lock free.
-  lock.unlock();
-  other.join();
-  if (base::g_runtime_lock_waits.count() == before) GTEST_SKIP() << "no contention came about";
-  EXPECT_NE(text_of("mutex").find("# [runtime locks: scheduler]"), std::string::npos);
-  EXPECT_TRUE(valid_profile(bytes_of("mutex")));
-}
-
 // Everything at once, for the sanitizers.
 TEST_F(WaitProfiles, RatesChangeAndProfilesAreReadWhileTasksWait) {
   in_world(2, [] {

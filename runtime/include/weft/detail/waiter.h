@@ -1,6 +1,7 @@
 #pragma once
 // What the headers of the primitives need to embed: a small lock and an intrusive list of waiters.
 #include <weft/detail/config.h>
+#include <weft/detail/lock_listener.h>
 
 #include <atomic>
 #include <cstdint>
@@ -20,13 +21,13 @@ namespace weft::detail {
 class small_lock {
  public:
   void lock() noexcept {
-    if (held_.exchange(true, std::memory_order_acquire)) lock_slow();
+    if (word_.exchange(base::lock_held, std::memory_order_acquire) != base::lock_free) lock_slow();
   }
-  void unlock() noexcept { held_.store(false, std::memory_order_release); }
+  void unlock() noexcept { base::release_lock(word_); }
 
  private:
   void lock_slow() noexcept;
-  std::atomic<bool> held_{false};
+  std::atomic<uint8_t> word_{base::lock_free};
 };
 
 class chan_core;
