@@ -5,7 +5,8 @@
 // rate without bias between them. The handler unwinds the interrupted stack with the compact tables
 // and appends {weight, labels, stack} to the thread's own ring; weight is 1 + the timer's overruns,
 // so that rates above the kernel's tick stay unbiased. A collector thread drains the rings ten
-// times a second and adds each sample to every consumer's set. Which threads: cpu_threads.cc.
+// times a second, and when a handler has met code that is newer than the unwinder's tables, and
+// adds each sample to every consumer's set. Which threads: cpu_threads.cc.
 //
 // The ring has one writer (the handler, on its thread) and one reader (the collector). A sample
 // that does not fit is counted as lost, which appears in the profile as a sample "[lost samples]".
@@ -24,7 +25,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -33,6 +33,7 @@
 
 #include "base/clock.h"
 #include "base/events.h"
+#include "base/futex.h"
 #include "profiler/cpu_threads.h"
 #include "profiler/stack_bounds.h"
 #include "profiler/unwind.h"
@@ -69,7 +70,14 @@ struct cpu_consumer::state {
 
 namespace {
 
-constexpr auto drain_period = std::chrono::milliseconds(100);
+constexpr int64_t drain_period_ns = 100'000'000;
+
+// Counts the reasons for which the collector should look before its period is over.
+constinit std::atomic<uint32_t> g_calls{0};
+void call_collector() noexcept {
+  g_calls.fetch_add(1, std::memory_order_release);  // [ord sampler.calls]
+  base::futex_wake(g_calls, 1);
+}
 constexpr uintptr_t page_size = 4096;
 
 class sampler {
@@ -124,7 +132,7 @@ class sampler {
       return;
     }
     running_.store(false, std::memory_order_seq_cst);
-    wake_.notify_all();
+    call_collector();
     collector_.join();
     stop_collector_ = false;
     std::lock_guard hold(lock_);
@@ -164,7 +172,11 @@ class sampler {
     sched::service_thread not_an_actor;
     std::unique_lock hold(lock_);
     while (!stop_collector_) {
-      wake_.wait_for(hold, drain_period);
+      // [ord sampler.calls] acquire; read under the lock, so that a call to stop is not missed
+      const uint32_t seen = g_calls.load(std::memory_order_acquire);
+      hold.unlock();
+      base::futex_wait(g_calls, seen, drain_period_ns);
+      hold.lock();
       if (stop_collector_) break;
       drain_locked();
       threads_.scan();
@@ -260,7 +272,12 @@ class sampler {
     }
     uintptr_t pcs[max_cpu_depth];
     const unwind_result r = unwind(from, range, pcs);
-    tick.truncated = r.end == unwind_end::truncated;
+    tick.truncated = r.end != unwind_end::outermost;
+    // A library that was loaded since the collector has looked: from the next sample on its frames
+    // lead on to their callers.
+    if (r.end == unwind_end::no_table && r.depth > 0 &&
+        unwind_is_behind(r.depth == 1 ? pcs[0] : pcs[r.depth - 1] - 1))
+      call_collector();
     if (t == nullptr || t->system.load(std::memory_order_relaxed)) tick.root = s->root;
     if (t != nullptr) {
       tick.task = t->id;
@@ -277,7 +294,6 @@ class sampler {
 
   std::mutex control_;  // one add or remove at a time
   std::mutex lock_;
-  std::condition_variable wake_;
   std::vector<consumer*> consumers_;
   cpu_threads threads_;
   std::atomic<bool> running_{false};

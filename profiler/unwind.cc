@@ -13,9 +13,12 @@
 // Snapshots  Handlers read one pointer to an immutable snapshot: sorted module ranges, each with
 //            its table. unwind_refresh() publishes a new one; an old one is *never* freed, because
 //            that would need proof that no handler runs on any thread, also on threads that weft
-//            has never heard of. The price is bounded: a snapshot costs 24 bytes a module, and a
+//            has never heard of. The price is bounded: a snapshot costs 32 bytes a module, and a
 //            table is kept per build-id and relative to its module, so a library that is loaded and
 //            unloaded a thousand times has one table.
+//            A snapshot may name a library that has been closed since, with another one in its
+//            place: glibc's _dl_find_object(), made for signal handlers, tells. Only for modules
+//            that were not there at the process's start; the others cannot be closed.
 // Bounds     [U1] every load lies in the given range or in a table. [U2] a step that finds no
 //            caller ends the trace, and each step fills an entry of `pcs`, so a walk is bounded by
 //            its size; unwind_ends(), whose arrays bound nothing, ends after as many frames as the
@@ -33,6 +36,7 @@
 //            samples.
 #include "profiler/unwind.h"
 
+#include <dlfcn.h>
 #include <link.h>
 #include <ucontext.h>
 
@@ -57,6 +61,7 @@ struct loaded_module {
   uintptr_t lo;
   uintptr_t hi;
   const unwind_table* table;
+  uintptr_t eh_frame_hdr;  // of a module that may be closed; 0: it stays
 };
 
 struct snapshot {
@@ -65,6 +70,36 @@ struct snapshot {
   std::vector<loaded_module> storage;
   module_counters taken_at;
 };
+
+// The .eh_frame_hdr of the module that is loaded at `pc` now; 0 if there is none, or it has none.
+// Async-signal-safe.
+uintptr_t eh_frame_hdr_at(uintptr_t pc) noexcept {
+  dl_find_object found{};
+  if (::_dl_find_object(reinterpret_cast<void*>(pc), &found) != 0) return 0;
+  return reinterpret_cast<uintptr_t>(found.dlfo_eh_frame);
+}
+
+// The modules that the process was started with, by their .eh_frame_hdr. Never destroyed.
+const std::vector<uintptr_t>* g_modules_at_start = nullptr;
+[[gnu::constructor]] void note_modules_at_start() {
+  auto* modules = new std::vector<uintptr_t>;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* all) {
+        for (int i = 0; i < info->dlpi_phnum; ++i) {
+          if (info->dlpi_phdr[i].p_type == PT_GNU_EH_FRAME)
+            static_cast<std::vector<uintptr_t>*>(all)->push_back(info->dlpi_addr +
+                                                                 info->dlpi_phdr[i].p_vaddr);
+        }
+        return 0;
+      },
+      modules);
+  g_modules_at_start = modules;
+}
+
+bool was_there_at_start(uintptr_t eh_frame_hdr) {
+  return g_modules_at_start != nullptr &&
+         std::ranges::find(*g_modules_at_start, eh_frame_hdr) != g_modules_at_start->end();
+}
 
 // [ord unwind.snapshot] the release store publishes a snapshot and its tables to handlers.
 constinit std::atomic<const snapshot*> current_snapshot{nullptr};
@@ -220,7 +255,9 @@ WEFT_RAW_STACK_ACCESS inline const loaded_module* find_module(const snapshot& s,
   }
   if (low == 0) return nullptr;
   const loaded_module* module = &s.modules[low - 1];
-  return pc < module->hi ? module : nullptr;
+  if (pc >= module->hi) return nullptr;
+  if (module->eh_frame_hdr != 0 && eh_frame_hdr_at(pc) != module->eh_frame_hdr) return nullptr;
+  return module;
 }
 
 // Walks from `w`, leaving out the first `skip` frames, until keep(pc) is false.
@@ -393,7 +430,8 @@ int add_module(dl_phdr_info* info, size_t /*size*/, void* context) {
     r.known.tables.push_back(
         {std::move(identity), image.text_lo, image.eh_frame_hdr, std::move(built)});
   }
-  r.next.storage.push_back({image.text_lo, image.text_lo + table->size(), table});
+  r.next.storage.push_back({image.text_lo, image.text_lo + table->size(), table,
+                            was_there_at_start(image.eh_frame_hdr) ? 0 : image.eh_frame_hdr});
   return 0;
 }
 
@@ -420,6 +458,11 @@ void unwind_refresh() {
   next->count = next->storage.size();
   known.snapshots.push_back(std::move(next));
   current_snapshot.store(known.snapshots.back().get(), std::memory_order_release);
+}
+
+bool unwind_is_behind(uintptr_t pc) noexcept {
+  const snapshot* s = current_snapshot.load(std::memory_order_acquire);
+  return eh_frame_hdr_at(pc) != 0 && (s == nullptr || find_module(*s, pc, nullptr) == nullptr);
 }
 
 WEFT_RAW_STACK_ACCESS unwind_result unwind(const regs& start, stack_range range,

@@ -58,6 +58,10 @@ struct unwind_result {
 // Tables that a handler on another thread may still read are never freed.
 void unwind_refresh();
 
+// Whether `pc`, at which a walk has ended for want of a table, is in a module that unwind_refresh()
+// would find: one that was loaded since the last. Async-signal-safe.
+bool unwind_is_behind(uintptr_t pc) noexcept;
+
 // Fills `pcs`, leaf first: pcs[0] is start.rip itself, the others are return addresses, except that
 // the frame below a signal frame is the exact interrupted pc. Async-signal-safe: no locks, no
 // allocation, reads only tables and [range.lo, range.hi). Before the first unwind_refresh() it

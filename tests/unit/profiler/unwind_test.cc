@@ -316,6 +316,33 @@ TEST_F(Unwind, RefreshSeesLoadedAndUnloadedLibraries) {
   }
 }
 
+// Between two refreshes: what is newer than the tables is known to be so, and what has gone is not
+// walked by the table of what was there.
+TEST_F(Unwind, TablesAreNotUsedForModulesThatHaveGone) {
+  unwind_refresh();
+  void* library = dlopen(WEFT_TEST_LATE_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(library, nullptr) << dlerror();
+  const uintptr_t code = address_of(dlsym(library, "weft_late_call"));
+  ASSERT_NE(code, 0u);
+  const stack_range range = own_stack();
+  const uintptr_t here = address_of(__builtin_frame_address(0));
+  std::array<uintptr_t, 4> pcs{};
+  EXPECT_TRUE(weft::prof::unwind_is_behind(code));
+  EXPECT_EQ(unwind({code, here, 0}, range, pcs).end, unwind_end::no_table);
+  unwind_refresh();
+  EXPECT_FALSE(weft::prof::unwind_is_behind(code));
+  EXPECT_GT(unwind({code, here, 0}, range, pcs).depth, 1u) << "to whatever lies there";
+  dlclose(library);
+  EXPECT_FALSE(weft::prof::unwind_is_behind(code)) << "nothing is there";
+  EXPECT_EQ(unwind({code, here, 0}, range, pcs).end, unwind_end::no_table);
+  EXPECT_EQ(unwind({code, here, 0}, range, pcs).depth, 1u);
+  unwind_refresh();
+  EXPECT_EQ(unwind({code, here, 0}, range, pcs).end, unwind_end::no_table);
+  EXPECT_FALSE(
+      weft::prof::unwind_is_behind(reinterpret_cast<uintptr_t>(&weft::prof::unwind_is_behind)));
+  EXPECT_FALSE(weft::prof::unwind_is_behind(here)) << "no code";
+}
+
 TEST_F(Unwind, WalksWhileAnotherThreadRefreshes) {
   // Readers use whichever snapshot is current; none of theirs may disappear under them.
   std::atomic<bool> stop{false};
