@@ -127,7 +127,7 @@ TEST(Allocation, ThrowingConstructorsLeaveNothing) {
 
 TEST(Allocation, MemoryIsUsedAgain) {
   weft::run([] {
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < 50; ++i) {
       elsewhere([] {
         for (int k = 0; k < 10; ++k) gc::make_array<char>(1 << 20)[5] = 1;
       });
