@@ -14,8 +14,13 @@
 #include <atomic>
 #include <chrono>
 #include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <regex>
 #include <set>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -99,6 +104,24 @@ struct node {
   open_things().remove(&always);
 }
 
+// The runtime has to start a thread for whoever runs beside this call, or has one left of the last;
+// so one more call than ever before.
+[[gnu::noinline]] void block() {
+  static std::atomic<int> ever{0};
+  const int calls = ever += 4;
+  weft::wait_group done;
+  std::atomic<int> inside{0};
+  for (int i = 0; i < calls; ++i) {
+    done.go([&] {
+      weft::blocking([&] {
+        ++inside;
+        while (inside != calls && !g_stop) std::this_thread::sleep_for(1ms);
+      });
+    });
+  }
+  done.wait();
+}
+
 // A profile of the program's own is never empty.
 [[gnu::noinline]] void keep_open(int& thing) { open_things().add(&thing); }
 
@@ -119,10 +142,11 @@ struct kind {
   const char* name;
   const char* path;
   std::vector<std::string> types;
-  std::string default_type;  // "": the last one
-  std::string period_type;
-  bool labelled = true;       // the load's labels always show
+  std::string default_type = {};  // "": the last one
+  std::string period_type = {};
+  std::string text = {};      // how ?debug=1 begins, a regular expression; "": it has no such form
   bool has_duration = false;  // also without ?seconds=
+  bool has_delta = true;      // ?seconds=N is what happened in N seconds
   const char* list = "debug_load";
 };
 // Part of the tests' names.
@@ -132,45 +156,55 @@ const std::vector<kind>& kinds() {
   static const std::vector<std::string> memory = {"alloc_objects/count", "alloc_space/bytes",
                                                   "inuse_objects/count", "inuse_space/bytes"};
   static const std::vector<std::string> delays = {"contentions/count", "delay/nanoseconds"};
+  static const std::string counts = " profile: total \\d+\n\\d+ @( 0x[0-9a-f]+)+\n";
+  static const std::string record = "\\d+ \\d+ @( 0x[0-9a-f]+)+\n";
+  static const std::string contention = "--- contention:\ncycles/second=1000000000\n" + record;
+  static const std::string heap =
+      "heap profile: \\d+: \\d+ \\[\\d+: \\d+\\] @ heap/2048\n"
+      "\\d+: \\d+ \\[\\d+: \\d+\\] @( 0x[0-9a-f]+)+\n";
   static const std::vector<kind> all = {
-      {"goroutine", "goroutine", {"goroutine/count"}, "", "goroutine/count"},
-      {"heap", "heap?gc=1", memory, "", "space/bytes"},
-      {"allocs", "allocs", memory, "alloc_space", "space/bytes"},
-      {"block", "block", delays, "", "contentions/count"},
-      {"mutex", "mutex", delays, "", "contentions/count"},
-      {"wait", "wait", {"samples/count", "delay/nanoseconds"}, "", "delay/nanoseconds"},
-      {"wall",
-       "wall?seconds=1",
-       {"samples/count", "wall/nanoseconds"},
+      {"goroutine", "goroutine", {"goroutine/count"}, "", "goroutine/count", "goroutine" + counts},
+      {"heap", "heap?gc=1", memory, "", "space/bytes", heap},
+      {"allocs", "allocs", memory, "alloc_space", "space/bytes", heap},
+      {"block", "block", delays, "", "contentions/count", contention},
+      {"mutex", "mutex", delays, "", "contentions/count",
+       "--- mutex:\ncycles/second=1000000000\nsampling period=1\n" + record},
+      {"wait", "wait", {"samples/count", "delay/nanoseconds"}, "", "delay/nanoseconds", contention},
+      {.name = "wall",
+       .path = "wall?seconds=1",
+       .types = {"samples/count", "wall/nanoseconds"},
+       .period_type = "wall/nanoseconds",
+       .text = contention,
+       .has_duration = true},
+      {.name = "profile",
+       .path = "profile?seconds=1",
+       .types = {"samples/count", "cpu/nanoseconds"},
+       .period_type = "cpu/nanoseconds",
+       .has_duration = true},
+      {.name = "threadcreate",
+       .path = "threadcreate",
+       .types = {"threadcreate/count"},
+       .period_type = "threadcreate/count",
+       .text = "threadcreate" + counts,
+       .list = "."},
+      {"taskcreate",
+       "taskcreate",
+       {"created/count", "live/count"},
        "",
-       "wall/nanoseconds",
-       true,
-       true},
-      {"profile",
-       "profile?seconds=1",
-       {"samples/count", "cpu/nanoseconds"},
-       "",
-       "cpu/nanoseconds",
-       true,
-       true},
-      {"threadcreate",
-       "threadcreate",
-       {"threadcreate/count"},
-       "",
-       "threadcreate/count",
-       false,
-       false,
-       "."},
-      {"taskcreate", "taskcreate", {"created/count", "live/count"}, "", "created/count"},
-      {"stack",
-       "stack",
-       {"stacks/count", "reserved/bytes", "used/bytes", "resident/bytes"},
-       "",
-       "stacks/count",
-       true,
-       false,
-       "under_load"},
-      {"open_things", "open_things", {"open_things/count"}, "", "open_things/count"},
+       "created/count",
+       "taskcreate" + counts},
+      {.name = "stack",
+       .path = "stack",
+       .types = {"stacks/count", "reserved/bytes", "used/bytes", "resident/bytes"},
+       .period_type = "stacks/count",
+       .text = "stack" + counts,
+       .list = "under_load"},
+      {.name = "open_things",
+       .path = "open_things",
+       .types = {"open_things/count"},
+       .period_type = "open_things/count",
+       .text = "open_things" + counts,
+       .has_delta = false},  // as Go's
   };
   return all;
 }
@@ -212,6 +246,7 @@ void under_load(F f) {
     start("work", [] { debug_load::work(); });
     start("memory", [] { debug_load::allocate(); });
     start("tasks", [] { debug_load::spawn_and_open(); });
+    start("threads", [] { debug_load::block(); });
     there.send(0);
     this_task::sleep_for(std::chrono::milliseconds(200));
     blocking([&] { f(port); });
@@ -230,14 +265,34 @@ void under_load(F f) {
 
 class DebugUnderLoad : public testing::TestWithParam<kind> {};
 
+// The names that the index page lists: whoever adds one learns here what it has to keep.
 TEST(DebugUnderLoadKinds, AreAllThereAre) {
   debug_load::open_things();
   std::set<std::string> expected;
   for (const kind& k : kinds()) expected.insert(k.name);
-  std::set<std::string> all{"profile"};
+  for (const char* no_profile : {"cmdline", "symbol"}) expected.insert(no_profile);
+  std::set<std::string> all;
+  http::mux m;
+  debug::handle(m);
+  run({.max_procs = 2}, [&] {
+    http::server s(m);
+    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
+    const int port = l.local_address().port();
+    go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
+    blocking([&] {
+      const std::string page = ask_over(connect_to(port), get("/debug/pprof/")).body;
+      static const std::regex row("<tr><td>\\d+</td><td><a href='[^']*'>([^<]*)</a></td></tr>");
+      for (auto at = std::sregex_iterator(page.begin(), page.end(), row);
+           at != std::sregex_iterator(); ++at)
+        all.insert((*at)[1]);
+    });
+    s.close();
+    while (num_tasks() > 1) this_task::yield();
+  });
+  // Of other tests' making.
   for (pprof::profile* p : pprof::profiles()) {
-    if (!p->description().empty() || p == &debug_load::open_things())
-      all.insert(std::string(p->name()));
+    if (p->description().empty() && p != &debug_load::open_things())
+      std::erase_if(all, [&](const std::string& name) { return !expected.contains(name); });
   }
   EXPECT_EQ(all, expected) << "a new profile needs a line in kinds()";
 }
@@ -310,18 +365,22 @@ TEST_P(DebugUnderLoad, IsWhatItsKindPromises) {
         for (const auto& label : s.label()) labelled |= text(p, label.key()) == "load";
       }
       EXPECT_GT(sum, 0);
-      EXPECT_TRUE(labelled || !k.labelled);
+      EXPECT_TRUE(labelled);
     }
   });
 }
 
 TEST_P(DebugUnderLoad, AndItsChangeInASecond) {
   const kind& k = GetParam();
-  if (k.name == std::string("open_things")) return;  // has no such form, as in Go
   std::string path = k.path;
   path = path.substr(0, path.find('?')) + "?seconds=1";
   under_load([&](int port) {
     const answer a = ask_over(connect_to(port), get("/debug/pprof/" + path));
+    if (!k.has_delta) {
+      EXPECT_EQ(a.status, 400);
+      EXPECT_EQ(a.body, "\"seconds\" parameter is not supported for this profile type\n");
+      return;
+    }
     ASSERT_EQ(a.status, 200) << a.body;
     ASSERT_TRUE(valid_profile(a.body));
     const prof::pb::Profile p = decode_profile(a.body);
@@ -331,6 +390,52 @@ TEST_P(DebugUnderLoad, AndItsChangeInASecond) {
       EXPECT_TRUE(std::ranges::any_of(s.value(), [](int64_t v) { return v != 0; }));
     }
   });
+}
+
+TEST_P(DebugUnderLoad, AndItsText) {
+  const kind& k = GetParam();
+  if (k.text.empty()) return;
+  std::string path = k.path;
+  path = path.substr(0, path.find('?')) + "?debug=1";
+  under_load([&](int port) {
+    const answer a = ask_over(connect_to(port), get("/debug/pprof/" + path));
+    ASSERT_EQ(a.status, 200) << a.body;
+    const std::string start = a.body.substr(0, 20'000);  // a regex of std takes stack by the byte
+    EXPECT_TRUE(std::regex_search(start, std::regex("^" + k.text))) << start.substr(0, 500);
+    EXPECT_TRUE(std::regex_search(start, std::regex("\n# labels: \\{.*\"load\":\""))) << start;
+    EXPECT_TRUE(std::regex_search(
+        start, std::regex("\n#\t0x[0-9a-f]+\t[^\t\n]+\\+0x[0-9a-f]+\t[^\t\n]+:\\d+\n")))
+        << start;
+    const go_tool go;
+    const auto top = go.pprof({"-top"}, go.write("text", a.body));
+    EXPECT_EQ(top.exit_status, 0) << top.out;
+  });
+}
+
+// Whether a listing has lines of source with figures beside them, as they are in the files that it
+// names.
+testing::AssertionResult lists_source(const std::string& listing) {
+  std::vector<std::string> file;
+  int equal = 0;
+  std::istringstream lines(listing);
+  static const std::regex routine("ROUTINE =+ .* in (\\S+)");
+  static const std::regex figures("\\s+(\\S+)\\s+(\\S+)\\s+(\\d+):(.*)");
+  std::smatch found;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() > 1000) continue;
+    if (std::regex_match(line, found, routine)) {
+      file.clear();
+      // As the tool finds it by -source_path: absolute, or relative to where it was compiled.
+      std::ifstream source(std::filesystem::path(WEFT_TEST_BUILD_DIRECTORY) / found[1].str());
+      for (std::string one; std::getline(source, one);) file.push_back(one);
+    } else if (std::regex_match(line, found, figures)) {
+      if (found[1] == "." && found[2] == ".") continue;
+      const auto at = static_cast<size_t>(std::stoul(found[3]));
+      equal += at > 0 && at <= file.size() && found[4] == file[at - 1] && !file[at - 1].empty();
+    }
+  }
+  if (equal > 0) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "no line of source in\n" << listing;
 }
 
 TEST_P(DebugUnderLoad, IsReadByGosTool) {
@@ -356,13 +461,11 @@ TEST_P(DebugUnderLoad, IsReadByGosTool) {
       EXPECT_TRUE(traces.has("-----------+---")) << traces.out;
       const auto tags = go.pprof({"-tags"}, source);
       EXPECT_EQ(tags.exit_status, 0) << tags.out;
-      EXPECT_TRUE(tags.has(" load: Total ") || !k.labelled) << tags.out;
-      const auto listing = go.pprof({list}, source);
+      EXPECT_TRUE(tags.has(" load: Total ")) << tags.out;
+      const auto listing = go.pprof({list, "-source_path=" WEFT_TEST_BUILD_DIRECTORY}, source);
       EXPECT_EQ(listing.exit_status, 0) << listing.out;
       EXPECT_TRUE(listing.has("Total: ")) << listing.out;
-      if (k.list != std::string(".")) {
-        EXPECT_TRUE(listing.has("ROUTINE ===")) << listing.out;
-      }
+      EXPECT_TRUE(lists_source(listing.out));
     }
   });
 }
