@@ -261,11 +261,10 @@ class cancel_world {
   cancel_rules rules_;
 };
 
-void expect_mutant_wrong(bool cancel_rules::*mutant, const char* why, bool others = true) {
+cancel_rules cancelled_alone() {
   cancel_rules r;
-  r.*mutant = true;
-  r.wakes = r.timed = others;
-  expect_wrong(cancel_world(r), why);
+  r.wakes = r.timed = false;
+  return r;
 }
 
 TEST(cancel_model, one_end_and_nothing_lost) {
@@ -281,40 +280,42 @@ TEST(cancel_model, one_end_and_nothing_lost) {
 }
 
 TEST(cancel_model, mutant_subscribed_before_the_park) {
-  expect_mutant_wrong(&cancel_rules::subscribed_before_park, "does not wait");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::subscribed_before_park, "does not wait");
 }
 
 TEST(cancel_model, mutant_refusal_ignored) {
-  expect_mutant_wrong(&cancel_rules::refusal_ignored, "nobody can go on", false);
+  expect_mutant_wrong<cancel_world>(cancelled_alone(), &cancel_rules::refusal_ignored,
+                                    "nobody can go on");
 }
 
 TEST(cancel_model, mutant_goes_on_without_the_claim) {
-  expect_mutant_wrong(&cancel_rules::refusal_unclaimed, "does not wait");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::refusal_unclaimed, "does not wait");
 }
 
 TEST(cancel_model, mutant_frame_left_during_the_commit_step) {
-  expect_mutant_wrong(&cancel_rules::no_arming, "frame");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::no_arming, "frame");
 }
 
 TEST(cancel_model, mutant_not_unsubscribed) {
-  expect_mutant_wrong(&cancel_rules::not_unsubscribed, "frame");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::not_unsubscribed, "frame");
 }
 
 TEST(cancel_model, mutant_listener_called_outside_the_lock) {
-  expect_mutant_wrong(&cancel_rules::fired_outside_lock, "frame");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::fired_outside_lock, "frame");
 }
 
 TEST(cancel_model, mutant_value_given_before_the_claim) {
-  expect_mutant_wrong(&cancel_rules::given_before_claim, "nobody can go on");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::given_before_claim, "nobody can go on");
 }
 
 TEST(cancel_model, mutant_left_on_the_list) {
-  expect_mutant_wrong(&cancel_rules::left_queued, "frame");
+  expect_mutant_wrong<cancel_world>({}, &cancel_rules::left_queued, "frame");
 }
 
 // A wait that subscribes between the two is called by nobody.
 TEST(cancel_model, mutant_marked_after_the_listeners_were_called) {
-  expect_mutant_wrong(&cancel_rules::marked_after_firing, "nobody can go on", false);
+  expect_mutant_wrong<cancel_world>(cancelled_alone(), &cancel_rules::marked_after_firing,
+                                    "nobody can go on");
 }
 
 }  // namespace

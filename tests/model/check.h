@@ -30,4 +30,11 @@ void expect_wrong(const World& world, const std::string& why = "") {
   if (std::getenv("WEFT_MODEL_TRACE") != nullptr) std::cout << o.why << " after\n" << o.trace;
 }
 
+// The mutant that does the opposite of one rule.
+template <class World, class Rules>
+void expect_mutant_wrong(Rules rules, bool Rules::*broken, const std::string& why = "") {
+  rules.*broken = !(rules.*broken);
+  expect_wrong(World(rules), why);
+}
+
 }  // namespace weft::model

@@ -495,52 +495,36 @@ TEST(gc_model, stops_at_safepoints_only) {
 
 // Stopped between the store and the check; another task had loaded the old value.
 TEST(gc_model, mutant_second_stop_leaves_running_registers) {
-  gc_rules r;
-  r.rescan_running = false;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::rescan_running, lost);
 }
 
 TEST(gc_model, mutant_flag_looked_at_before_the_store) {
-  gc_rules r;
-  r.check_before = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::check_before, lost);
 }
 
 TEST(gc_model, mutant_resumed_without_a_scan) {
-  gc_rules r;
-  r.scan_before_resume = false;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::scan_before_resume, lost);
 }
 
 TEST(gc_model, mutant_resumed_during_the_scan) {
-  gc_rules r;
-  r.claim_ignored = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::claim_ignored, lost);
 }
 
 TEST(gc_model, mutant_stopped_inside_resume) {
-  gc_rules r;
-  r.stop_inside_resume = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::stop_inside_resume, lost);
 }
 
 // The mark is set and nobody has the object in a queue: the rescan takes it for done.
 TEST(gc_model, mutant_stopped_inside_shade) {
-  gc_rules r;
-  r.stop_inside_shade = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::stop_inside_shade, lost);
 }
 
 TEST(gc_model, mutant_buffers_not_flushed_at_the_second_stop) {
-  gc_rules r;
-  r.buffers_kept = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::buffers_kept, lost);
 }
 
 TEST(gc_model, mutant_greys_of_the_second_stop_not_followed) {
-  gc_rules r;
-  r.greys_dropped = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::greys_dropped, lost);
 }
 
 // A raw reference into the frame of a parked task.
@@ -580,9 +564,7 @@ TEST(gc_model, mutant_overwritten_frames_with_insertion_alone) {
 }
 
 TEST(gc_model, mutant_ragged_start_without_insertion) {
-  gc_rules r;
-  r.ragged_start = true;
-  expect_wrong(gc_world(r), lost);
+  expect_mutant_wrong<gc_world>({}, &gc_rules::ragged_start, lost);
 }
 
 TEST(gc_model, ragged_start_with_both_barriers) {

@@ -626,9 +626,7 @@ TEST(idle_model, timer) {
 }
 
 TEST(idle_model, mutant_no_fence_in_pusher) {
-  idle_rules r = ring_world();
-  r.no_pusher_fence = true;
-  expect_wrong(idle_world(r));
+  expect_mutant_wrong<idle_world>(ring_world(), &idle_rules::no_pusher_fence);
 }
 
 TEST(idle_model, mutant_no_fence_in_leaver) {
@@ -646,15 +644,11 @@ TEST(idle_model, mutant_no_second_scan) {
 }
 
 TEST(idle_model, mutant_found_without_check) {
-  idle_rules r = sleeping_world();
-  r.found_without_check = true;
-  expect_wrong(idle_world(r));
+  expect_mutant_wrong<idle_world>(sleeping_world(), &idle_rules::found_without_check);
 }
 
 TEST(idle_model, mutant_timer_read_before_exchange) {
-  idle_rules r = timer_world();
-  r.timer_before_exchange = true;
-  expect_wrong(idle_world(r));
+  expect_mutant_wrong<idle_world>(timer_world(), &idle_rules::timer_before_exchange);
 }
 
 TEST(idle_model, mutant_no_fence_after_adding_a_timer) {
@@ -666,24 +660,18 @@ TEST(idle_model, mutant_no_fence_after_adding_a_timer) {
 // wake_one() that found no processor still counted as a spinner for a moment after it had released
 // the lock; a pusher that relied on it left its task behind.
 TEST(idle_model, mutant_spinner_uncounted_outside_the_lock) {
-  idle_rules r = global_world();
-  r.late_uncount = true;
-  expect_wrong(idle_world(r));
+  expect_mutant_wrong<idle_world>(global_world(), &idle_rules::late_uncount);
 }
 
 // hand_off() put a processor on the idle list without looking at the rings of the others.
 TEST(idle_model, mutant_hand_off_without_scan) {
-  idle_rules r = blocking_world();
-  r.hand_off_without_scan = true;
-  expect_wrong(idle_world(r));
+  expect_mutant_wrong<idle_world>(blocking_world(), &idle_rules::hand_off_without_scan);
 }
 
 // global_pop() shrank the size before its tasks were in the ring: for a moment a scan saw them
 // nowhere.
 TEST(idle_model, mutant_size_shrinks_before_ring_grows) {
-  idle_rules r = batch_world();
-  r.size_before_ring = true;
-  expect_wrong(idle_world(r));
+  expect_mutant_wrong<idle_world>(batch_world(), &idle_rules::size_before_ring);
 }
 
 }  // namespace

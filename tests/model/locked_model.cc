@@ -242,33 +242,23 @@ TEST(locked_model, park_yield_block_and_retake) {
 }
 
 TEST(locked_model, mutant_owner_keeps_its_processor) {
-  locked_rules r;
-  r.keeps_processor = true;
-  expect_wrong(locked_world(r));
+  expect_mutant_wrong<locked_world>({}, &locked_rules::keeps_processor);
 }
 
 TEST(locked_model, mutant_word_reset_on_arrival) {
-  locked_rules r;
-  r.reset_on_arrival = true;
-  expect_wrong(locked_world(r));
+  expect_mutant_wrong<locked_world>({}, &locked_rules::reset_on_arrival);
 }
 
 TEST(locked_model, mutant_owner_is_a_spare) {
-  locked_rules r;
-  r.is_a_spare = true;
-  expect_wrong(locked_world(r));
+  expect_mutant_wrong<locked_world>({}, &locked_rules::is_a_spare);
 }
 
 TEST(locked_model, mutant_word_before_next_p) {
-  locked_rules r;
-  r.word_first = true;
-  expect_wrong(locked_world(r));
+  expect_mutant_wrong<locked_world>({}, &locked_rules::word_first);
 }
 
 TEST(locked_model, mutant_bringer_keeps_the_processor) {
-  locked_rules r;
-  r.helper_keeps = true;
-  expect_wrong(locked_world(r));
+  expect_mutant_wrong<locked_world>({}, &locked_rules::helper_keeps);
 }
 
 }  // namespace

@@ -425,65 +425,47 @@ TEST(mutex_model, all_tasks_have_deadlines) {
 }
 
 TEST(mutex_model, mutant_timed_out_waiter_always_decrements) {
-  mutex_rules r = two_timed();
-  r.always_decrement = true;
-  expect_wrong(mutex_world(r));
+  expect_mutant_wrong<mutex_world>(two_timed(), &mutex_rules::always_decrement);
 }
 
 TEST(mutex_model, mutant_late_token_ignored) {
-  mutex_rules r = two_timed();
-  r.ignore_late_token = true;
-  expect_wrong(mutex_world(r));
+  expect_mutant_wrong<mutex_world>(two_timed(), &mutex_rules::ignore_late_token);
 }
 
 // The queue's lock was released between "the deadline won" and taking the waiter off the list: an
 // unlock could pop it meanwhile and ready a running task.
 TEST(mutex_model, mutant_timed_out_waiter_left_queued) {
-  mutex_rules r = two_timed();
-  r.unlock_between = true;
-  expect_wrong(mutex_world(r), "does not wait");
+  expect_mutant_wrong<mutex_world>(two_timed(), &mutex_rules::unlock_between, "does not wait");
 }
 
 // The count was left after the queue's lock had been released: a newcomer could take the token that
 // an unlock meant for the timed-out waiter, which then slept until the next unlock, however late.
 TEST(mutex_model, mutant_count_left_outside_the_queue_lock) {
-  mutex_rules r = two_timed();
-  r.forget_outside = true;
-  expect_wrong(mutex_world(r), "past its deadline");
+  expect_mutant_wrong<mutex_world>(two_timed(), &mutex_rules::forget_outside, "past its deadline");
 }
 
 // A waiter that gave up between the two steps left the new owner alone in starvation mode: the
 // mutex stayed reserved for nobody, and try_lock failed for ever.
 TEST(mutex_model, mutant_handover_computed_from_an_old_state) {
-  mutex_rules r = two_timed();
-  r.blind_handover = true;
-  expect_wrong(mutex_world(r));
+  expect_mutant_wrong<mutex_world>(two_timed(), &mutex_rules::blind_handover);
 }
 
 TEST(mutex_model, mutant_starving_bit_never_cleared) {
-  mutex_rules r;
-  r.starving_kept = true;
-  expect_wrong(mutex_world(r));
+  expect_mutant_wrong<mutex_world>({}, &mutex_rules::starving_kept);
 }
 
 // Between the two steps the mutex could be locked, unlocked and destroyed by others.
 TEST(mutex_model, mutant_unlock_in_two_steps) {
-  mutex_rules r;
-  r.two_steps = true;
-  expect_wrong(mutex_world(r), "may be gone");
+  expect_mutant_wrong<mutex_world>({}, &mutex_rules::two_steps, "may be gone");
 }
 
 // With `lock |= owner` the next one's name would be mixed with the last one's.
 TEST(mutex_model, mutant_owner_left_behind) {
-  mutex_rules r;
-  r.owner_kept = true;
-  expect_wrong(mutex_world(r), "owner");
+  expect_mutant_wrong<mutex_world>({}, &mutex_rules::owner_kept, "owner");
 }
 
 TEST(mutex_model, mutant_woken_bit_never_cleared) {
-  mutex_rules r;
-  r.woken_kept = true;
-  expect_wrong(mutex_world(r));
+  expect_mutant_wrong<mutex_world>({}, &mutex_rules::woken_kept);
 }
 
 }  // namespace

@@ -242,48 +242,45 @@ class park_world {
   park_rules rules_;
 };
 
-void expect_mutant_wrong(bool park_rules::*mutant, const char* why, bool after = true) {
+park_rules select_alone() {
   park_rules r;
-  r.*mutant = true;
-  r.after = after;
-  expect_wrong(park_world(r), why);
+  r.after = false;
+  return r;
 }
 
 TEST(park_model, select_with_deadline) {
-  park_rules r;
-  expect_right(park_world(r));
-  r.after = false;
-  expect_right(park_world(r));
+  expect_right(park_world({}));
+  expect_right(park_world(select_alone()));
 }
 
 TEST(park_model, mutant_status_set_after_commit) {
-  expect_mutant_wrong(&park_rules::late_status, "does not wait");
+  expect_mutant_wrong<park_world>({}, &park_rules::late_status, "does not wait");
 }
 
 TEST(park_model, mutant_timer_added_before_the_park) {
-  expect_mutant_wrong(&park_rules::timer_before_park, "does not wait", false);
+  expect_mutant_wrong<park_world>(select_alone(), &park_rules::timer_before_park, "does not wait");
 }
 
 // A timer's function that sends to a channel of the select held the heap's lock and wanted the
 // channel's; the commit step held the channel's and wanted the heap's.
 TEST(park_model, mutant_timer_added_under_the_channel_locks) {
-  expect_mutant_wrong(&park_rules::timer_under_locks, "nobody can go on");
+  expect_mutant_wrong<park_world>({}, &park_rules::timer_under_locks, "nobody can go on");
 }
 
 TEST(park_model, mutant_frame_left_during_the_commit_step) {
-  expect_mutant_wrong(&park_rules::no_arming, "frame");
+  expect_mutant_wrong<park_world>({}, &park_rules::no_arming, "frame");
 }
 
 TEST(park_model, mutant_woken_without_the_claim) {
-  expect_mutant_wrong(&park_rules::unclaimed_wake, "does not wait");
+  expect_mutant_wrong<park_world>({}, &park_rules::unclaimed_wake, "does not wait");
 }
 
 TEST(park_model, mutant_resumed_under_a_dumps_claim) {
-  expect_mutant_wrong(&park_rules::claim_ignored, "while it executes");
+  expect_mutant_wrong<park_world>({}, &park_rules::claim_ignored, "while it executes");
 }
 
 TEST(park_model, mutant_waiters_left_on_other_channels) {
-  expect_mutant_wrong(&park_rules::waiters_kept, "frame");
+  expect_mutant_wrong<park_world>({}, &park_rules::waiters_kept, "frame");
 }
 
 // Joining: the joiner registers under the lock of the meeting point, which its commit step
@@ -397,9 +394,7 @@ TEST(park_model, join) {
 }
 
 TEST(park_model, mutant_join_does_not_look_again) {
-  join_rules r;
-  r.checked_before = true;
-  expect_wrong(join_world(r));
+  expect_mutant_wrong<join_world>({}, &join_rules::checked_before);
 }
 
 TEST(park_model, mutant_foreign_clears_its_park_word_late) {

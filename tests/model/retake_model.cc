@@ -372,22 +372,16 @@ TEST(retake_model, by_signal) {
 }
 
 TEST(retake_model, mutant_signal_not_awaited) {
-  retake_rules r = signal_rules();
-  r.answer_not_awaited = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>(signal_rules(), &retake_rules::answer_not_awaited);
 }
 
 // A late signal of an attempt that was given up answers the next one before its `wanted` is there.
 TEST(retake_model, mutant_ticket_before_wanted) {
-  retake_rules r = signal_rules();
-  r.ticket_first = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>(signal_rules(), &retake_rules::ticket_first);
 }
 
 TEST(retake_model, mutant_answer_is_a_flag) {
-  retake_rules r = signal_rules();
-  r.answer_is_a_flag = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>(signal_rules(), &retake_rules::answer_is_a_flag);
 }
 
 // Nobody acts on `gone` but the thread that wrote it, and a retaker that finds crit clear finds the
@@ -403,21 +397,15 @@ TEST(retake_model, place_of_gone_is_free) {
 }
 
 TEST(retake_model, mutant_no_membarrier) {
-  retake_rules r;
-  r.no_membarrier = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::no_membarrier);
 }
 
 TEST(retake_model, mutant_crit_checked_before_steal_is_set) {
-  retake_rules r;
-  r.crit_first = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::crit_first);
 }
 
 TEST(retake_model, mutant_tick_unchecked) {
-  retake_rules r;
-  r.tick_unchecked = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::tick_unchecked);
 }
 
 // A task that came back from a blocking call to a processor with an old tick was taken for the hog
@@ -432,35 +420,25 @@ TEST(retake_model, mutant_tick_kept_on_acquire) {
 }
 
 TEST(retake_model, mutant_holder_unchecked) {
-  retake_rules r;
-  r.holder_unchecked = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::holder_unchecked);
 }
 
 TEST(retake_model, mutant_blocking_leaves_before_its_release) {
-  retake_rules r;
-  r.early_leave = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::early_leave);
 }
 
 TEST(retake_model, mutant_enter_ignores_wanted) {
-  retake_rules r;
-  r.enter_ignores_wanted = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::enter_ignores_wanted);
 }
 
 TEST(retake_model, mutant_taking_is_a_plain_store) {
-  retake_rules r;
-  r.plain_take = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::plain_take);
 }
 
 // The monitor checked crit, the thread refused it and came back, the stopper set `wanted` anew, and
 // the monitor took that for its own.
 TEST(retake_model, mutant_two_retakes_at_once) {
-  retake_rules r;
-  r.retakes_overlap = true;
-  expect_wrong(retake_world(r));
+  expect_mutant_wrong<retake_world>({}, &retake_rules::retakes_overlap);
 }
 
 }  // namespace
