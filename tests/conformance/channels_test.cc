@@ -21,16 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 using sched::wait_reason;
 using test::eventually_waiting;
-
-template <class F>
-std::string panic_text(F&& f) {
-  try {
-    f();
-  } catch (const panic_error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
+using test::panic_of;
 
 WEFT_WORLD_TEST(E1_Channels, S1_NilIsNeverReady) {
   chan<int> nil;
@@ -42,8 +33,8 @@ WEFT_WORLD_TEST(E1_Channels, S1_NilIsNeverReady) {
   EXPECT_EQ(nil.try_recv(open), std::nullopt);
   EXPECT_TRUE(open);
   EXPECT_EQ(select(on_recv(nil), on_send(nil, 1), on_default()), 2);
-  EXPECT_EQ(panic_text([&] { nil.close(); }), "close of nil channel");
-  EXPECT_EQ(panic_text([] { send_chan<int>{}.close(); }), "close of nil channel");
+  EXPECT_EQ(panic_of([&] { nil.close(); }), "close of nil channel");
+  EXPECT_EQ(panic_of([] { send_chan<int>{}.close(); }), "close of nil channel");
 }
 
 // The two tasks stay for ever; nothing can wake them.
@@ -87,10 +78,10 @@ WEFT_WORLD_TEST(E1_Channels, S2_SendAndCloseOnClosedPanic) {
   for (size_t capacity : {0u, 1u}) {
     chan<int> c(capacity);
     c.close();
-    EXPECT_EQ(panic_text([&] { c.send(1); }), "send on closed channel");
-    EXPECT_EQ(panic_text([&] { c.try_send(1); }), "send on closed channel");
-    EXPECT_EQ(panic_text([&] { select(on_send(c, 1)); }), "send on closed channel");
-    EXPECT_EQ(panic_text([&] { c.close(); }), "close of closed channel");
+    EXPECT_EQ(panic_of([&] { c.send(1); }), "send on closed channel");
+    EXPECT_EQ(panic_of([&] { c.try_send(1); }), "send on closed channel");
+    EXPECT_EQ(panic_of([&] { select(on_send(c, 1)); }), "send on closed channel");
+    EXPECT_EQ(panic_of([&] { c.close(); }), "close of closed channel");
   }
 }
 
@@ -128,7 +119,7 @@ WEFT_WORLD_TEST(E1_Channels, S2_CloseMakesEveryBlockedSenderPanic) {
         else
           select(on_send(c, "blocked"), on_recv(chan<int>{}));
       };
-      if (panic_text(send) == "send on closed channel") ++panics;
+      if (panic_of(send) == "send on closed channel") ++panics;
     });
   }
   EXPECT_TRUE(eventually_waiting(wait_reason::chan_send, 10));
@@ -312,11 +303,10 @@ WEFT_WORLD_TEST(E1_Channels, S7_EmptyElements) {
 
 TEST(E1_Channels, S7_ImpossibleSizesPanic) {
   constexpr size_t most = std::numeric_limits<size_t>::max();
-  EXPECT_EQ(panic_text([] { chan<int> c(most); }), "makechan: size out of range");
-  EXPECT_EQ(panic_text([] { chan<char> c(most); }), "makechan: size out of range");
-  EXPECT_EQ(panic_text([] { chan<int> c(static_cast<size_t>(-1)); }),
-            "makechan: size out of range");
-  EXPECT_EQ(panic_text([] { chan<std::array<char, 1024>> c(most / 1024); }),
+  EXPECT_EQ(panic_of([] { chan<int> c(most); }), "makechan: size out of range");
+  EXPECT_EQ(panic_of([] { chan<char> c(most); }), "makechan: size out of range");
+  EXPECT_EQ(panic_of([] { chan<int> c(static_cast<size_t>(-1)); }), "makechan: size out of range");
+  EXPECT_EQ(panic_of([] { chan<std::array<char, 1024>> c(most / 1024); }),
             "makechan: size out of range");
 }
 

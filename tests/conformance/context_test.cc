@@ -24,6 +24,7 @@ namespace {
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
 using test::eventually;
+using test::panic_of;
 
 bool is_closed(const recv_chan<std::monostate>& c) {
   bool open = true;
@@ -38,16 +39,6 @@ std::string text(const std::exception_ptr& e) {
   } catch (const std::exception& x) {
     return x.what();
   }
-}
-
-template <class F>
-std::string panic_of(F f) {
-  try {
-    f();
-  } catch (const panic_error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 WEFT_WORLD_TEST(E5_Context, S1_RootsAreNeverCancelled) {

@@ -24,6 +24,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
+using test::panic_of;
 
 WEFT_WORLD_TEST(E3_Timers, S1_SleepOfNothingReturnsWithoutParking) {
   uint64_t id = this_task::id();
@@ -129,16 +130,6 @@ WEFT_WORLD_TEST(E3_Timers, S2_OnlyOneValueAndTheChannelStaysOpen) {
   t.stop();
   EXPECT_EQ(t.channel().try_recv(open), std::nullopt);
   EXPECT_TRUE(open);
-}
-
-template <class F>
-std::string panic_of(F f) {
-  try {
-    f();
-  } catch (const panic_error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 WEFT_WORLD_TEST(E3_Timers, S2_ZeroValuePanics) {

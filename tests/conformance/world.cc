@@ -1,5 +1,7 @@
 #include "tests/conformance/world.h"
 
+#include <weft/error.h>
+
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -46,6 +48,19 @@ int count_waiting(sched::wait_reason reason) {
       },
       &s);
   return s.found;
+}
+
+void let_others_run() {
+  for (int i = 0; i < 20; ++i) this_task::yield();
+}
+
+std::string panic_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const panic_error& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
 }
 
 size_t queued_timers() {

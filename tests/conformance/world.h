@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "scheduler/runtime_control.h"
 #include "scheduler/task_state.h"
@@ -34,6 +35,12 @@ int count_waiting(sched::wait_reason reason);
 inline bool eventually_waiting(sched::wait_reason reason, int n) {
   return eventually([=] { return count_waiting(reason) == n; });
 }
+
+// Lets tasks that could go wrongly do so.
+void let_others_run();
+
+// What the panic_error said that f threw; "nothing was thrown" if it threw none.
+std::string panic_of(const std::function<void()>& f);
 
 // Entries of all timer heaps now.
 size_t queued_timers();
