@@ -1,16 +1,21 @@
 #pragma once
-// A plain HTTP client for tests: one request on one connection.
+// A plain HTTP client for tests, one request on one connection; and a server of the program's own
+// to ask.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <weft/http/server.h>
+#include <weft/net/tcp.h>
+#include <weft/task.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace weft::test {
 
@@ -59,9 +64,41 @@ inline answer ask_over(int fd, const std::string& request) {
   return a;
 }
 
+inline answer ask(int port, const std::string& request) {
+  return ask_over(connect_to(port), request);
+}
+
 inline std::string get(std::string_view target, std::string_view method = "GET") {
   return std::string(method) + " " + std::string(target) +
          " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 }
+
+// Until the calling task is the only one.
+inline void await_other_tasks() {
+  while (num_tasks() > 1) this_task::yield();
+}
+
+// Serves `m` in a task, from its construction to its destruction, after which no task of it is
+// left.
+class own_server {
+ public:
+  explicit own_server(const http::mux& m, const http::server_options& options = {})
+      : server_(m, options) {
+    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
+    port_ = l.local_address().port();
+    go([this, l = std::move(l)]() mutable { server_.serve(std::move(l)); });
+  }
+  ~own_server() {
+    server_.close();
+    await_other_tasks();
+  }
+  own_server(const own_server&) = delete;
+
+  int port() const { return port_; }
+
+ private:
+  http::server server_;
+  int port_ = 0;
+};
 
 }  // namespace weft::test

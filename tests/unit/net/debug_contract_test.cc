@@ -25,7 +25,7 @@ namespace {
 using prof::test::go_tool;
 using prof::test::valid_profile;
 using test::answer;
-using test::ask_over;
+using test::ask;
 using test::connect_to;
 using test::get;
 
@@ -33,17 +33,10 @@ using test::get;
 template <class F>
 void serving(const http::mux& m, F f, http::server_options options = {}) {
   run({.max_procs = 2}, [&] {
-    http::server s(m, options);
-    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
-    const int port = l.local_address().port();
-    go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
-    blocking([&] { f(port); });
-    s.close();
-    while (num_tasks() > 1) this_task::yield();
+    test::own_server s(m, options);
+    blocking([&] { f(s.port()); });
   });
 }
-
-answer ask(int port, const std::string& request) { return ask_over(connect_to(port), request); }
 
 // "&'" would break an attribute, "a b" a link, '"' a header, and "c:d" looks like a scheme.
 pprof::profile& oddly_named() {

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -22,6 +23,7 @@ namespace weft {
 namespace {
 
 using test::answer;
+using test::ask;
 using test::ask_over;
 using test::connect_to;
 using test::get;
@@ -37,20 +39,17 @@ class DebugEndpoints : public ::testing::TestWithParam<bool> {
     run({.max_procs = 2}, [&] {
       http::mux m;
       debug::handle(m);
-      http::server s(m);
+      std::optional<test::own_server> own;
       int port = 0;
       if (on_tasks) {
-        net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
-        port = l.local_address().port();
-        go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
+        port = own.emplace(m).port();
       } else {
         std::string at = debug::serve("localhost:0");
         port = std::stoi(at.substr(at.rfind(':') + 1));
       }
-      blocking(
-          [&] { f([port](const std::string& r) { return ask_over(connect_to(port), r); }, port); });
-      s.close();
-      while (num_tasks() > 1) this_task::yield();
+      blocking([&] { f([port](const std::string& r) { return ask(port, r); }, port); });
+      own.reset();
+      test::await_other_tasks();
     });
   }
 };
@@ -220,7 +219,7 @@ TEST(DebugServer, AnswersWhileEveryWorkerIsStuck) {
     std::atomic<bool> answered{false};
     std::thread client([&] {
       while (stuck.load() < 4) std::this_thread::yield();
-      answer a = ask_over(connect_to(port), get("/debug/pprof/goroutine?debug=2"));
+      answer a = ask(port, get("/debug/pprof/goroutine?debug=2"));
       EXPECT_EQ(a.status, 200);
       answered = true;
       release = true;

@@ -134,8 +134,7 @@ using prof::test::decode_profile;
 using prof::test::go_tool;
 using prof::test::valid_profile;
 using test::answer;
-using test::ask_over;
-using test::connect_to;
+using test::ask;
 using test::get;
 
 struct kind {
@@ -225,10 +224,7 @@ void under_load(F f) {
   set_task_create_profile_rate(1);
   debug_load::g_stop = false;
   run({.max_procs = 2}, [&] {
-    http::server s(m);
-    net::tcp_listener l = net::listen("tcp", "127.0.0.1:0");
-    const int port = l.local_address().port();
-    go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
+    test::own_server s(m);
     wait_group load;
     mutex contended;
     chan<int> there(0);
@@ -249,11 +245,9 @@ void under_load(F f) {
     start("threads", [] { debug_load::block(); });
     there.send(0);
     this_task::sleep_for(std::chrono::milliseconds(200));
-    blocking([&] { f(port); });
+    blocking([&] { f(s.port()); });
     debug_load::g_stop = true;
     load.wait();
-    s.close();
-    while (num_tasks() > 1) this_task::yield();
   });
   set_task_create_profile_rate(0);
   set_wait_profile_rate(wait_rate);
@@ -280,7 +274,7 @@ TEST(DebugUnderLoadKinds, AreAllThereAre) {
     const int port = l.local_address().port();
     go([&s, l = std::move(l)]() mutable { s.serve(std::move(l)); });
     blocking([&] {
-      const std::string page = ask_over(connect_to(port), get("/debug/pprof/")).body;
+      const std::string page = ask(port, get("/debug/pprof/")).body;
       static const std::regex row("<tr><td>\\d+</td><td><a href='[^']*'>([^<]*)</a></td></tr>");
       for (auto at = std::sregex_iterator(page.begin(), page.end(), row);
            at != std::sregex_iterator(); ++at)
@@ -347,7 +341,7 @@ TEST_P(DebugUnderLoad, IsWhatItsKindPromises) {
   const kind& k = GetParam();
   under_load([&](int port) {
     for (int round = 0; round < 3; ++round) {
-      const answer a = ask_over(connect_to(port), get("/debug/pprof/" + std::string(k.path)));
+      const answer a = ask(port, get("/debug/pprof/" + std::string(k.path)));
       ASSERT_EQ(a.status, 200) << a.body;
       ASSERT_TRUE(valid_profile(a.body));
       const prof::pb::Profile p = decode_profile(a.body);
@@ -375,7 +369,7 @@ TEST_P(DebugUnderLoad, AndItsChangeInASecond) {
   std::string path = k.path;
   path = path.substr(0, path.find('?')) + "?seconds=1";
   under_load([&](int port) {
-    const answer a = ask_over(connect_to(port), get("/debug/pprof/" + path));
+    const answer a = ask(port, get("/debug/pprof/" + path));
     if (!k.has_delta) {
       EXPECT_EQ(a.status, 400);
       EXPECT_EQ(a.body, "\"seconds\" parameter is not supported for this profile type\n");
@@ -398,7 +392,7 @@ TEST_P(DebugUnderLoad, AndItsText) {
   std::string path = k.path;
   path = path.substr(0, path.find('?')) + "?debug=1";
   under_load([&](int port) {
-    const answer a = ask_over(connect_to(port), get("/debug/pprof/" + path));
+    const answer a = ask(port, get("/debug/pprof/" + path));
     ASSERT_EQ(a.status, 200) << a.body;
     const std::string start = a.body.substr(0, 20'000);  // a regex of std takes stack by the byte
     EXPECT_TRUE(std::regex_search(start, std::regex("^" + k.text))) << start.substr(0, 500);
@@ -443,7 +437,7 @@ TEST_P(DebugUnderLoad, IsReadByGosTool) {
   under_load([&](int port) {
     const go_tool go;
     const std::string url = "http://127.0.0.1:" + std::to_string(port) + "/debug/pprof/" + k.path;
-    const answer a = ask_over(connect_to(port), get("/debug/pprof/" + std::string(k.path)));
+    const answer a = ask(port, get("/debug/pprof/" + std::string(k.path)));
     const std::string file = go.write("profile", a.body);
     const std::string type = "Type: " + (k.default_type.empty() ? k.types.back() : k.default_type);
     const std::string list = std::string("-list=") + k.list;
