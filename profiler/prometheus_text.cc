@@ -160,43 +160,57 @@ void write_memory(prometheus_writer& out) {
               "Go runtime memory limit configured by the user, otherwise math.MaxInt64.",
               static_cast<double>(s.memory_limit));
   }
-  out.gauge("go_memstats_alloc_bytes", "Number of bytes allocated and still in use.", n(m.alloc));
-  out.counter("go_memstats_alloc_bytes_total", "Total number of bytes allocated, even if freed.",
-              n(m.total_alloc));
-  out.gauge("go_memstats_sys_bytes", "Number of bytes obtained from system.", n(m.sys));
-  out.counter("go_memstats_mallocs_total", "Total number of mallocs.", n(m.mallocs));
-  out.counter("go_memstats_frees_total", "Total number of frees.", n(m.frees));
-  out.gauge("go_memstats_heap_alloc_bytes", "Number of heap bytes allocated and still in use.",
-            n(m.heap_alloc));
-  out.gauge("go_memstats_heap_sys_bytes", "Number of heap bytes obtained from system.",
-            n(m.heap_sys));
-  out.gauge("go_memstats_heap_idle_bytes", "Number of heap bytes waiting to be used.",
-            n(m.heap_idle));
-  out.gauge("go_memstats_heap_inuse_bytes", "Number of heap bytes that are in use.",
-            n(m.heap_inuse));
-  out.gauge("go_memstats_heap_released_bytes", "Number of heap bytes released to OS.",
-            n(m.heap_released));
-  out.gauge("go_memstats_heap_objects", "Number of allocated objects.", n(m.heap_objects));
-  out.gauge("go_memstats_stack_inuse_bytes", "Number of bytes in use by the stack allocator.",
-            n(m.stack_inuse));
-  out.gauge("go_memstats_stack_sys_bytes",
-            "Number of bytes obtained from system for stack allocator.", n(m.stack_sys));
-  out.gauge("go_memstats_mspan_inuse_bytes", "Number of bytes in use by mspan structures.",
-            n(m.mspan_inuse));
-  out.gauge("go_memstats_mspan_sys_bytes",
-            "Number of bytes used for mspan structures obtained from system.", n(m.mspan_sys));
-  out.gauge("go_memstats_mcache_inuse_bytes", "Number of bytes in use by mcache structures.",
-            n(m.mcache_inuse));
-  out.gauge("go_memstats_mcache_sys_bytes",
-            "Number of bytes used for mcache structures obtained from system.", n(m.mcache_sys));
-  out.gauge("go_memstats_buck_hash_sys_bytes",
-            "Number of bytes used by the profiling bucket hash table.", n(m.buck_hash_sys));
-  out.gauge("go_memstats_gc_sys_bytes",
-            "Number of bytes used for garbage collection system metadata.", n(m.gc_sys));
-  out.gauge("go_memstats_other_sys_bytes", "Number of bytes used for other system allocations.",
-            n(m.other_sys));
-  out.gauge("go_memstats_next_gc_bytes",
-            "Number of heap bytes when next garbage collection will take place.", n(m.next_gc));
+  struct memory_row {
+    const char* type;
+    const char* name;
+    const char* help;
+    uint64_t mem_stats::*value;
+  };
+  static constexpr memory_row rows[] = {
+      {"gauge", "go_memstats_alloc_bytes", "Number of bytes allocated and still in use.",
+       &mem_stats::alloc},
+      {"counter", "go_memstats_alloc_bytes_total",
+       "Total number of bytes allocated, even if freed.", &mem_stats::total_alloc},
+      {"gauge", "go_memstats_sys_bytes", "Number of bytes obtained from system.", &mem_stats::sys},
+      {"counter", "go_memstats_mallocs_total", "Total number of mallocs.", &mem_stats::mallocs},
+      {"counter", "go_memstats_frees_total", "Total number of frees.", &mem_stats::frees},
+      {"gauge", "go_memstats_heap_alloc_bytes", "Number of heap bytes allocated and still in use.",
+       &mem_stats::heap_alloc},
+      {"gauge", "go_memstats_heap_sys_bytes", "Number of heap bytes obtained from system.",
+       &mem_stats::heap_sys},
+      {"gauge", "go_memstats_heap_idle_bytes", "Number of heap bytes waiting to be used.",
+       &mem_stats::heap_idle},
+      {"gauge", "go_memstats_heap_inuse_bytes", "Number of heap bytes that are in use.",
+       &mem_stats::heap_inuse},
+      {"gauge", "go_memstats_heap_released_bytes", "Number of heap bytes released to OS.",
+       &mem_stats::heap_released},
+      {"gauge", "go_memstats_heap_objects", "Number of allocated objects.",
+       &mem_stats::heap_objects},
+      {"gauge", "go_memstats_stack_inuse_bytes", "Number of bytes in use by the stack allocator.",
+       &mem_stats::stack_inuse},
+      {"gauge", "go_memstats_stack_sys_bytes",
+       "Number of bytes obtained from system for stack allocator.", &mem_stats::stack_sys},
+      {"gauge", "go_memstats_mspan_inuse_bytes", "Number of bytes in use by mspan structures.",
+       &mem_stats::mspan_inuse},
+      {"gauge", "go_memstats_mspan_sys_bytes",
+       "Number of bytes used for mspan structures obtained from system.", &mem_stats::mspan_sys},
+      {"gauge", "go_memstats_mcache_inuse_bytes", "Number of bytes in use by mcache structures.",
+       &mem_stats::mcache_inuse},
+      {"gauge", "go_memstats_mcache_sys_bytes",
+       "Number of bytes used for mcache structures obtained from system.", &mem_stats::mcache_sys},
+      {"gauge", "go_memstats_buck_hash_sys_bytes",
+       "Number of bytes used by the profiling bucket hash table.", &mem_stats::buck_hash_sys},
+      {"gauge", "go_memstats_gc_sys_bytes",
+       "Number of bytes used for garbage collection system metadata.", &mem_stats::gc_sys},
+      {"gauge", "go_memstats_other_sys_bytes", "Number of bytes used for other system allocations.",
+       &mem_stats::other_sys},
+      {"gauge", "go_memstats_next_gc_bytes",
+       "Number of heap bytes when next garbage collection will take place.", &mem_stats::next_gc},
+  };
+  for (const memory_row& row : rows) {
+    out.family(row.name, row.type, row.help);
+    out.value(n(m.*row.value));
+  }
   out.gauge("go_memstats_last_gc_time_seconds",
             "Number of seconds since 1970 of last garbage collection.", n(m.last_gc) / 1e9);
 }
