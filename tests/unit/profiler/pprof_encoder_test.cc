@@ -9,6 +9,7 @@
 
 #include "tests/unit/profiler/fake_symbols.h"
 #include "tests/unit/profiler/go_tool.h"
+#include "tests/unit/profiler/make_sample.h"
 #include "tests/unit/profiler/profile_check.h"
 
 namespace weft::prof {
@@ -17,20 +18,12 @@ namespace {
 using test::decode_profile;
 using test::fake_symbols;
 using test::go_tool;
+using test::make_sample;
 using test::profile_checker;
 using test::tool_result;
 using test::valid_profile;
 
 constexpr int64_t start_time = 1'700'000'000'000'000'000;
-
-sample make_sample(std::vector<uintptr_t> pcs, std::vector<int64_t> values,
-                   label_list labels = {}) {
-  sample s;
-  s.pcs = std::move(pcs);
-  s.values = std::move(values);
-  s.labels = std::move(labels);
-  return s;
-}
 
 // A program with everything that makes C++ names hard, a library without line tables, and a vdso.
 struct world {

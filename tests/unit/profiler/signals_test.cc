@@ -13,17 +13,10 @@
 #include "profiler/capture.h"
 #include "profiler/cpu_sampler.h"
 #include "profiler/reports.h"
+#include "tests/unit/in_child.h"
 
 namespace weft::prof {
 namespace {
-
-#define IN_CHILD(...)                                 \
-  EXPECT_EXIT(                                        \
-      {                                               \
-        __VA_ARGS__;                                  \
-        ::_exit(testing::Test::HasFailure() ? 1 : 0); \
-      },                                              \
-      testing::ExitedWithCode(0), "")
 
 class Signals : public ::testing::Test {
  protected:

@@ -11,12 +11,14 @@
 #include "profiler/utf8.h"
 #include "tests/unit/profiler/fake_symbols.h"
 #include "tests/unit/profiler/go_tool.h"
+#include "tests/unit/profiler/make_sample.h"
 
 namespace weft::prof {
 namespace {
 
 using test::fake_symbols;
 using test::go_tool;
+using test::make_sample;
 using test::tool_result;
 
 text_sink into(std::string& out) {
@@ -229,15 +231,6 @@ struct golden_world {
     symbols.add(0x671b76, "main.main.func1", "/app/main.go", 47, 0x56);
   }
 };
-
-sample make_sample(std::vector<uintptr_t> pcs, std::vector<int64_t> values,
-                   label_list labels = {}) {
-  sample s;
-  s.pcs = std::move(pcs);
-  s.values = std::move(values);
-  s.labels = std::move(labels);
-  return s;
-}
 
 const label_list worker_labels = {{"role", "worker"}, {"team", "a\"b"}};
 

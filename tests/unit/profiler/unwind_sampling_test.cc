@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 #include <unwind.h>
+#include <weft/detail/config.h>
 
 #include <algorithm>
 #include <array>
@@ -31,14 +32,6 @@
 #include <vector>
 
 #include "profiler/unwind.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define WEFT_TEST_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WEFT_TEST_TSAN 1
-#endif
-#endif
 
 namespace {
 
@@ -307,7 +300,7 @@ void print_mismatches(const sampler& s) {
 }
 
 TEST(UnwindSampling, EqualsLibgccOnInterruptedStacks) {
-#ifdef WEFT_TEST_TSAN
+#if WEFT_TSAN
   GTEST_SKIP() << "ThreadSanitizer delays signals, so the context no longer describes the stack";
 #endif
   weft::prof::unwind_refresh();

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <unwind.h>
+#include <weft/detail/config.h>
 
 #include <algorithm>
 #include <array>
@@ -24,14 +25,6 @@
 
 #include "profiler/symbolize.h"
 #include "profiler/unwind_table.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define WEFT_TEST_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WEFT_TEST_TSAN 1
-#endif
-#endif
 
 // switch_to(&saved_rsp, new_rsp): the least a fiber switch can be. entry: a fiber's first frame,
 // whose caller is declared undefined, calling the function in rbx.
@@ -489,7 +482,7 @@ void expect_continues_below_signal_frame(here& through, here& context, uintptr_t
 }
 
 TEST_F(Unwind, GoesThroughASignalFrame) {
-#ifdef WEFT_TEST_TSAN
+#if WEFT_TSAN
   GTEST_SKIP() << "ThreadSanitizer calls handlers from its own frames";
 #endif
   auto s = std::make_unique<signal_state>();
@@ -529,7 +522,7 @@ TEST_F(Unwind, BothEndsOfACycleAreFoundInBoundedTime) {
 }
 
 TEST_F(Unwind, GoesThroughASignalFrameOnAnotherStack) {
-#ifdef WEFT_TEST_TSAN
+#if WEFT_TSAN
   GTEST_SKIP() << "ThreadSanitizer calls handlers from its own frames";
 #endif
   // The alternate stack lies in the same mapping as the thread's, so that one range covers both,

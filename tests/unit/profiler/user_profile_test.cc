@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/conformance/world.h"
 #include "tests/unit/profiler/go_tool.h"
 #include "tests/unit/profiler/profile_check.h"
 
@@ -18,21 +19,12 @@ namespace weft {
 namespace {
 
 using pprof::profile;
+using test::panic_of;
 
 std::string written(const profile& p, int debug) {
   std::ostringstream out;
   p.write_to(out, debug);
   return out.str();
-}
-
-template <class F>
-std::string panic_text(F f) {
-  try {
-    f();
-  } catch (const panic_error& e) {
-    return e.what();
-  }
-  return "no panic";
 }
 
 [[gnu::noinline]] void open_in_one_place(profile& p, const void* value) {
@@ -52,13 +44,13 @@ std::string panic_text(F f) {
 
 TEST(UserProfile, NamesAreUniqueAndSomeAreTaken) {
   profile::create("unique_name");
-  EXPECT_EQ(panic_text([] { profile::create("unique_name"); }),
+  EXPECT_EQ(panic_of([] { profile::create("unique_name"); }),
             "pprof: NewProfile name already in use: unique_name");
-  EXPECT_EQ(panic_text([] { profile::create(""); }), "pprof: NewProfile with empty name");
+  EXPECT_EQ(panic_of([] { profile::create(""); }), "pprof: NewProfile with empty name");
   for (const char* name :
        {"goroutine", "task", "heap", "allocs", "block", "mutex", "threadcreate", "taskcreate",
         "stack", "wait", "wall", "profile", "trace", "cmdline", "symbol"}) {
-    EXPECT_EQ(panic_text([&] { profile::create(name); }),
+    EXPECT_EQ(panic_of([&] { profile::create(name); }),
               "pprof: NewProfile name already in use: " + std::string(name));
   }
 }
@@ -83,7 +75,7 @@ TEST(UserProfile, CountsEntriesAndRefusesDuplicates) {
   p.add(&a);
   p.add(&b);
   EXPECT_EQ(p.count(), 2);
-  EXPECT_EQ(panic_text([&] { p.add(&a); }), "pprof: Profile.Add of duplicate value");
+  EXPECT_EQ(panic_of([&] { p.add(&a); }), "pprof: Profile.Add of duplicate value");
   EXPECT_EQ(p.count(), 2);
   p.remove(&a);
   p.remove(&a);  // not there: nothing happens
@@ -96,7 +88,7 @@ TEST(UserProfile, BuiltInProfilesTakeNoEntries) {
   int a;
   for (profile* p : pprof::profiles()) {
     if (p->description().empty()) continue;  // made by these tests
-    EXPECT_EQ(panic_text([&] { p->add(&a); }),
+    EXPECT_EQ(panic_of([&] { p->add(&a); }),
               "pprof: Add called on built-in Profile " + std::string(p->name()));
     p->remove(&a);
   }

@@ -12,17 +12,10 @@
 #include <string>
 
 #include "scheduler/runtime_control.h"
+#include "tests/unit/in_child.h"
 
 namespace weft::base {
 namespace {
-
-#define IN_CHILD(...)                                 \
-  EXPECT_EXIT(                                        \
-      {                                               \
-        __VA_ARGS__;                                  \
-        ::_exit(testing::Test::HasFailure() ? 1 : 0); \
-      },                                              \
-      testing::ExitedWithCode(0), "")
 
 TEST(DebugSwitch, NamesValuesAndBareNames) {
   IN_CHILD({

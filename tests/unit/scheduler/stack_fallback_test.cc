@@ -23,17 +23,12 @@
 #include "scheduler/stack.h"
 #include "scheduler/stack_memory.h"
 #include "tests/conformance/world.h"
+#include "tests/unit/scheduler/descend.h"
 
 namespace weft::sched {
 namespace {
 
-[[gnu::noinline]] uint64_t descend(size_t bytes, const volatile unsigned char* above = nullptr) {
-  volatile unsigned char frame[1024];
-  frame[0] = above != nullptr ? above[1023] : 1;
-  frame[1023] = 1;
-  if (bytes <= sizeof frame) return frame[0];
-  return descend(bytes - sizeof frame, frame) + frame[1023];
-}
+using test::descend;
 
 // Ends the child with status 1 and a line when something does not hold.
 void demand(bool holds, const char* what) {

@@ -10,19 +10,12 @@
 #include <vector>
 
 #include "tests/conformance/world.h"
+#include "tests/unit/scheduler/descend.h"
 
 namespace weft::sched {
 namespace {
 
-// Touches every page of `bytes` of stack, one kilobyte a frame, and sums what it wrote on the way
-// back. Each frame is seen by the next one, so that no compiler makes a loop of it.
-[[gnu::noinline]] uint64_t descend(size_t bytes, const volatile unsigned char* above = nullptr) {
-  volatile unsigned char frame[1024];
-  frame[0] = above != nullptr ? above[1023] : 1;
-  frame[1023] = 1;
-  if (bytes <= sizeof frame) return frame[0];
-  return descend(bytes - sizeof frame, frame) + frame[1023];
-}
+using test::descend;
 
 void descend_in_a_task(weft::stack_class cls, size_t bytes) {
   test::in_world(1, [=] {
