@@ -13,25 +13,19 @@
 #include "scheduler/park.h"
 #include "scheduler/world_stop.h"
 #include "tests/model/real/actors.h"
+#include "tests/model/real/arena.h"
 
 namespace weft::model {
 namespace {
 
 constexpr int max_actors = 16;
 constexpr size_t stack_size = size_t{256} << 10;
-constexpr size_t arena_size = size_t{4} << 20;
 constexpr int max_steps = 20'000;
 constexpr int looks_before_spinning = 5;  // a few looks in a row are no loop yet
-constexpr unsigned char nonsense = 0xdd;
 constexpr int64_t start_ns = 1'000'000'000;
 
 struct decision {
   uint8_t chosen, options;
-};
-
-struct range {
-  const void* from;
-  size_t size;
 };
 
 // All of it is the explorer's own; nothing here may be an atomic.
@@ -59,62 +53,9 @@ struct explorer_state {
   bool time_passes = false;
   std::vector<std::function<void()>*> at_end;
   std::vector<range> ignored;
-  std::vector<range> freed;
 };
 
 explorer_state& x = *new explorer_state;
-
-// Memory of the code under test: the same addresses in every execution, so that a decision means
-// the same each time (select locks channels in the order of their addresses).
-alignas(4096) char g_arena[arena_size];
-size_t g_arena_used = 0;
-bool g_use_arena = false;
-
-void* take_memory(size_t size, size_t align) {
-  if (!g_use_arena) {
-    void* p = std::aligned_alloc(align, (size + align - 1) / align * align);
-    if (p == nullptr) std::abort();
-    return p;
-  }
-  g_arena_used = (g_arena_used + align - 1) / align * align;
-  if (g_arena_used + size > arena_size) std::abort();
-  void* p = g_arena + g_arena_used;
-  g_arena_used += size;
-  return p;
-}
-
-bool in_arena(const void* p) {
-  return std::greater_equal<const void*>()(p, g_arena) &&
-         std::less<const void*>()(p, g_arena + arena_size);
-}
-
-// Whoever reads it afterwards finds nonsense, and who writes leaves a trace.
-void give_back(void* p, size_t size) noexcept {
-  if (p == nullptr) return;
-  if (!in_arena(p)) {
-    std::free(p);
-  } else if (size > 0) {
-    std::memset(p, nonsense, size);
-    bool before = std::exchange(g_use_arena, false);
-    x.freed.push_back({p, size});
-    g_use_arena = before;
-  }
-}
-
-bool freed_memory_was_written() {
-  for (const range& r : x.freed) {
-    const auto* bytes = static_cast<const unsigned char*>(r.from);
-    if (std::any_of(bytes, bytes + r.size, [](unsigned char b) { return b != nonsense; }))
-      return true;
-  }
-  return false;
-}
-
-// The explorer's own memory, also while an actor executes.
-struct own_memory {
-  bool before = std::exchange(g_use_arena, false);
-  ~own_memory() { g_use_arena = before; }
-};
 
 std::vector<world_entry>& registry() {
   static auto* const entries = new std::vector<world_entry>;
@@ -306,10 +247,9 @@ void execute(void (*build)(world&)) {
   x.trace.clear();
   x.at_end.clear();
   x.ignored.clear();
-  x.freed.clear();
   x.current = nullptr;
   for (actor& a : x.actors) a.st = actor::state::unused;
-  g_arena_used = 0;
+  clear_arena();
   x.os.globals = sched::current_thread_globals();
   ignore(&x.os, sizeof x.os);
   ignore(&base::g_fake_ns, sizeof base::g_fake_ns);
@@ -325,7 +265,7 @@ void execute(void (*build)(world&)) {
   base::g_fake_ns = start_ns;
   // Their first use makes objects that stay; not in memory that each execution uses anew.
   [[maybe_unused]] static const bool made = (with_cancel(background()).first.done(), true);
-  g_use_arena = true;
+  use_arena(true);
   x.processor = new sched::processor;
   world w;
   build(w);
@@ -333,7 +273,7 @@ void execute(void (*build)(world&)) {
   new_actor("clock", run_clock);
   x.current = &x.actors[0];
   sched::switch_context(&x.os, x.main, x.current->ctx, false);
-  g_use_arena = false;
+  use_arena(false);
   if (x.failed) return;
   std::string stuck;
   for (int i = 0; i < x.count; ++i) {
@@ -428,7 +368,7 @@ std::string label(const void* address) {
     if (inside(a.stack, stack_size) >= 0)
       return "stack of " + name + " + " + std::to_string(inside(a.stack, stack_size));
   }
-  if (in_arena(address)) return "heap + " + std::to_string(inside(g_arena, arena_size));
+  if (ptrdiff_t at = place_in_arena(address); at >= 0) return "heap + " + std::to_string(at);
   char text[32];
   std::snprintf(text, sizeof text, "%p", address);
   return text;
@@ -532,7 +472,7 @@ void violation(const char* what) {
   note("%s", what);
   x.failed = true;
   x.why = std::string(x.current->name) + ": " + what;
-  g_use_arena = false;
+  use_arena(false);
   end_execution();
   std::abort();
 }
@@ -614,15 +554,3 @@ extern "C" void weft_task_main() {
   reschedule(false);
   std::abort();
 }
-
-void* operator new(size_t n) { return weft::model::take_memory(n, 16); }
-void* operator new[](size_t n) { return weft::model::take_memory(n, 16); }
-void* operator new(size_t n, std::align_val_t a) {
-  return weft::model::take_memory(n, std::max<size_t>(16, static_cast<size_t>(a)));
-}
-void operator delete(void* p) noexcept { weft::model::give_back(p, 0); }
-void operator delete[](void* p) noexcept { weft::model::give_back(p, 0); }
-void operator delete(void* p, size_t n) noexcept { weft::model::give_back(p, n); }
-void operator delete[](void* p, size_t n) noexcept { weft::model::give_back(p, n); }
-void operator delete(void* p, std::align_val_t) noexcept { weft::model::give_back(p, 0); }
-void operator delete(void* p, size_t n, std::align_val_t) noexcept { weft::model::give_back(p, n); }

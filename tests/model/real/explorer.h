@@ -1,23 +1,20 @@
 #pragma once
 // Runs the real sources of the runtime under every interleaving of a small world.
 //
-// Actors     the tasks of the world; for each park the commit step, which executes after its task
-//            has left its stack and beside whatever wakes it; and the clock, which may let the
-//            earliest timer's deadline pass at any moment. Each is a context of one OS thread.
-// Step       one operation on an atomic of the code under test (prelude.h). Before each the
-// explorer
-//            decides who goes on. So an execution is a list of decisions, and can be repeated.
-// Search     depth first over the decisions, with a bound on preemptions, the switches away from an
-//            actor that could have gone on: first 0, then 1, then 2. Faults show with few (CHESS,
-//            Musuvathi and Qadeer 2007). Then random walks from printed seeds.
-// Waiting    An actor that reads the same value of the same atomic three times in a row is
-// spinning;
-//            it goes on when the value has changed.
-// Memory     Sequentially consistent. What store buffers do to the protocols with fences is
-// explored
-//            by the models next door, step by step.
-// Checked    the world's own expectations, the code's WEFT_CHECKs, and that everybody comes to an
-//            end: a lost wake-up is a world in which nobody can go on.
+// Actors   the tasks of the world; for each park the commit step, which executes after its task has
+//          left its stack and beside whatever wakes it; and the clock, which may let the earliest
+//          timer's deadline pass at any moment. Each is a context of one OS thread.
+// Step     one operation on an atomic of the code under test (prelude.h). Before each the explorer
+//          decides who goes on. So an execution is a list of decisions, and can be repeated.
+// Search   depth first over the decisions, with a bound on preemptions, the switches away from an
+//          actor that could have gone on: first 0, then 1, then 2. Faults show with few (CHESS,
+//          Musuvathi and Qadeer 2007). Then random walks from printed seeds.
+// Waiting  An actor that reads the same value of the same atomic several times in a row is
+//          spinning; it goes on when the value has changed.
+// Memory   Sequentially consistent. What store buffers do to the protocols with fences is explored
+//          by the models next door, step by step.
+// Checked  the world's own expectations, the code's WEFT_CHECKs, and that everybody comes to an
+//          end: a lost wake-up is a world in which nobody can go on.
 #include <cstdint>
 #include <functional>
 #include <string>
