@@ -44,6 +44,8 @@ class PprofTest(harness.ServiceTest):
         load = processes.start([harness.PROGRAMS / "load", "--target", self.service.address, "--duration", "0",
                                 "--links", "100", "--progress", "never"], stdout=subprocess.DEVNULL)
         self.addCleanup(processes.end, load)
+        wait_until("the load has begun",
+                   lambda: self.service.stats()["endpoints"]["GET /{code}"]["count"] > 0)
         text = processes.go_pprof(self.folder, "-tags", self.service.debug_url("profile?seconds=2"))
         self.assertIn("route:", text)
         self.assertIn("GET /{code}", text)
