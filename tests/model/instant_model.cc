@@ -320,12 +320,6 @@ class instant_world {
   instant_rules rules_;
 };
 
-void expect_mutant_wrong(bool instant_rules::*mutant, const char* why) {
-  instant_rules r;
-  r.*mutant = true;
-  expect_wrong(instant_world(r), why);
-}
-
 TEST(instant_model, all_tasks_of_one_instant) {
   instant_rules r;
   r.reuse = deep();
@@ -335,33 +329,46 @@ TEST(instant_model, all_tasks_of_one_instant) {
   expect_right(instant_world(r));
 }
 
-TEST(instant_model, mutant_no_fence) { expect_mutant_wrong(&instant_rules::no_fence, ""); }
+TEST(instant_model, mutant_no_fence) {
+  expect_mutant_wrong<instant_world>({}, &instant_rules::no_fence);
+}
+
 TEST(instant_model, mutant_gate_before_current) {
-  expect_mutant_wrong(&instant_rules::gate_before_current, "");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::gate_before_current);
 }
+
 TEST(instant_model, mutant_executing_task_not_shown) {
-  expect_mutant_wrong(&instant_rules::executing_not_shown, "");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::executing_not_shown);
 }
+
 TEST(instant_model, mutant_task_runs_without_being_shown) {
-  expect_mutant_wrong(&instant_rules::door_open, "");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::door_open);
 }
+
 TEST(instant_model, mutant_birth_not_noted) {
-  expect_mutant_wrong(&instant_rules::birth_not_noted, "younger than the instant");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::birth_not_noted,
+                                     "younger than the instant");
 }
+
 TEST(instant_model, mutant_wake_not_noted) {
-  expect_mutant_wrong(&instant_rules::wake_not_noted, "a wait");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::wake_not_noted, "a wait");
 }
+
 TEST(instant_model, mutant_wakes_noted_too_early) {
-  expect_mutant_wrong(&instant_rules::noted_while_stopping, "");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::noted_while_stopping);
 }
+
 TEST(instant_model, mutant_note_not_asked_under_the_claim) {
-  expect_mutant_wrong(&instant_rules::note_not_asked_under_claim, "a stack is younger");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::note_not_asked_under_claim,
+                                     "a stack is younger");
 }
+
 TEST(instant_model, mutant_visitor_does_not_look_again) {
-  expect_mutant_wrong(&instant_rules::visit_without_look, "dropped");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::visit_without_look, "dropped");
 }
+
 TEST(instant_model, mutant_closed_while_somebody_is_inside) {
-  expect_mutant_wrong(&instant_rules::close_at_once, "dropped");
+  expect_mutant_wrong<instant_world>({}, &instant_rules::close_at_once, "dropped");
 }
 
 }  // namespace

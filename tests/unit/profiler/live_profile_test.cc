@@ -1,7 +1,6 @@
 // From this process's own stack to what Go's tools print: unwinder, symbolizer and encoders
 // together.
 #include <gtest/gtest.h>
-#include <pthread.h>
 
 #include <string>
 #include <vector>
@@ -11,26 +10,16 @@
 #include "profiler/text_format.h"
 #include "profiler/unwind.h"
 #include "tests/unit/profiler/go_tool.h"
+#include "tests/unit/profiler/own_stack.h"
 #include "tests/unit/profiler/profile_check.h"
 
 namespace live_test {
 
 using captured = std::vector<uintptr_t>;
 
-weft::prof::stack_range own_stack() {
-  pthread_attr_t attributes;
-  void* base = nullptr;
-  size_t size = 0;
-  pthread_getattr_np(pthread_self(), &attributes);
-  pthread_attr_getstack(&attributes, &base, &size);
-  pthread_attr_destroy(&attributes);
-  const auto low = reinterpret_cast<uintptr_t>(base);
-  return {low, low + size};
-}
-
 [[gnu::noinline]] captured capture(int) {
   captured pcs(128);
-  pcs.resize(weft::prof::unwind_here(own_stack(), pcs).depth);
+  pcs.resize(weft::prof::unwind_here(weft::prof::test::own_stack(), pcs).depth);
   return pcs;
 }
 

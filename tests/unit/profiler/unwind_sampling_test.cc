@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <link.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -32,11 +31,13 @@
 #include <vector>
 
 #include "profiler/unwind.h"
+#include "tests/unit/profiler/own_stack.h"
 
 namespace {
 
 using weft::prof::stack_range;
 using weft::prof::unwind_end;
+using weft::prof::test::own_stack;
 
 constexpr size_t max_depth = 256;
 constexpr int wanted_samples = 10000;
@@ -254,17 +255,6 @@ int find_libgcc(dl_phdr_info* info, size_t /*size*/, void* out) {
     }
   }
   return 0;
-}
-
-stack_range own_stack() {
-  pthread_attr_t attributes;
-  pthread_getattr_np(pthread_self(), &attributes);
-  void* base = nullptr;
-  size_t size = 0;
-  pthread_attr_getstack(&attributes, &base, &size);
-  pthread_attr_destroy(&attributes);
-  auto lo = reinterpret_cast<uintptr_t>(base);
-  return {lo, lo + size};
 }
 
 std::string describe(uintptr_t pc) {

@@ -25,6 +25,7 @@
 
 #include "profiler/symbolize.h"
 #include "profiler/unwind_table.h"
+#include "tests/unit/profiler/own_stack.h"
 
 // switch_to(&saved_rsp, new_rsp): the least a fiber switch can be. entry: a fiber's first frame,
 // whose caller is declared undefined, calling the function in rbx.
@@ -94,6 +95,7 @@ using weft::prof::unwind_end;
 using weft::prof::unwind_here;
 using weft::prof::unwind_refresh;
 using weft::prof::unwind_result;
+using weft::prof::test::own_stack;
 
 // After a call: something left to do, so that the call is not a tail call and its frame stays.
 [[gnu::always_inline]] inline void keep_frame() { asm volatile("" ::: "memory"); }
@@ -103,16 +105,6 @@ uintptr_t address_of(const void* p) { return reinterpret_cast<uintptr_t>(p); }
 // Whether the return address `pc` lies in the function that starts at `function`.
 bool within(uintptr_t pc, const void* function) {
   return weft::prof::symbolize(pc - 1).back().entry == address_of(function);
-}
-
-stack_range own_stack() {
-  pthread_attr_t attributes;
-  pthread_getattr_np(pthread_self(), &attributes);
-  void* base = nullptr;
-  size_t size = 0;
-  pthread_attr_getstack(&attributes, &base, &size);
-  pthread_attr_destroy(&attributes);
-  return {address_of(base), address_of(base) + size};
 }
 
 [[gnu::noinline]] std::vector<uintptr_t> libgcc_here() {
