@@ -8,6 +8,7 @@
 //   spawn_profiled, handoff_profiled
 //                  the same for starting a task and waiting for its end, and for a hand-over
 //                  between two tasks: n of them in windows with the profile off and on in turn
+//   gc_inuse       the heap profile's bytes in use of a set of n MiB, and how far they are off
 //   cpu_sample     nanoseconds of CPU time that one CPU sample costs, its signal included
 
 #include <fcntl.h>
@@ -34,6 +35,7 @@
 #include "bench/common/args.h"
 #include "bench/common/core_wait.h"
 #include "bench/common/process.h"
+#include "bench/heap_truth.h"
 #include "bench/obs_paired.h"
 #include "bench/obs_switches.h"
 #include "profiler/cpu_threads.h"
@@ -317,6 +319,8 @@ constexpr row rows[] = {
     {"spawn_profiled", 1'000'000, run_spawn_profiled},
     {"handoff_profiled", 2'000'000, run_handoff_profiled},
     {"nap_profiled", 2'000'000, run_nap_profiled},
+    {"gc_inuse", 100,
+     [](const config& c) { return measure_heap_truth(c.row.c_str(), c.workers, c.n); }},
 };
 
 int main_of(int argc, char** argv) {

@@ -2,6 +2,7 @@
 // bench/peers/heap.
 #include <sys/resource.h>
 #include <weft/gc/gc.h>
+#include <weft/mem_stats.h>
 #include <weft/weft.h>
 
 #include <algorithm>
@@ -400,13 +401,16 @@ void run_gc_lru(const config& c) {
   const auto cpu = static_cast<double>(m.cpu_ns()), wall = static_cast<double>(m.wall_ns());
   std::sort(times.begin(), times.end());
   const gc::heap_stats s = gc::stats();
+  const weft::mem_stats memory = weft::read_mem_stats();
+  const auto tables = static_cast<double>(memory.gc_sys + memory.mspan_sys + memory.mcache_sys);
   print_prefix(c);
   std::printf(
       "p99_us=%.2f p999_us=%.2f p9999_us=%.2f max_us=%.2f cpu_ms=%.1f collections=%llu "
-      "gc_cpu=%.4f peak_mb=%.1f\n",
+      "gc_cpu=%.4f peak_mb=%.1f metadata_percent=%.3f\n",
       quantile(times, 0.99) / 1e3, quantile(times, 0.999) / 1e3, quantile(times, 0.9999) / 1e3,
       static_cast<double>(times.back()) / 1e3, cpu / 1e6, static_cast<unsigned long long>(s.cycles),
-      gc_share(c, wall), static_cast<double>(peak_bytes()) / (1 << 20));
+      gc_share(c, wall), static_cast<double>(peak_bytes()) / (1 << 20),
+      100 * tables / static_cast<double>(memory.heap_sys));
 }
 
 // Collections with n parked tasks.

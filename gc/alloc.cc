@@ -422,6 +422,7 @@ void arm(void* object) noexcept {
   hit h;
   if (!find(reinterpret_cast<uintptr_t>(object), h)) return;
   g_cage.armed[h.word()].fetch_or(h.bit(), std::memory_order_relaxed);
+  if (!g_cage.any_armed.load(std::memory_order_relaxed)) g_cage.any_armed = true;
 }
 
 bool disarm(void* object) noexcept {

@@ -35,6 +35,7 @@ struct cage {
   bit_word* marked = nullptr;
   bit_word* checked = nullptr;
   bit_word* armed = nullptr;
+  std::atomic<bool> any_armed{false};  // ever: the table has been written to
   span* spans = nullptr;
 };
 extern cage g_cage;

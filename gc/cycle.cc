@@ -33,6 +33,7 @@
 #include "gc/barrier.h"
 #include "gc/cycle_record.h"
 #include "gc/ephemerons.h"
+#include "gc/give_way.h"
 #include "gc/heap.h"
 #include "gc/mark.h"
 #include "gc/pacing.h"
@@ -65,7 +66,7 @@ constexpr int64_t longest_nap_ns = 10'000'000;
 constexpr int64_t forced_cycle_ns = 120'000'000'000;
 constexpr int most_returns = 3;  // from 4 to 3
 constexpr size_t sweep_batch = 64;
-constexpr size_t mark_batch = size_t{1} << 20;  // bytes, between two looks at the pacer
+constexpr size_t mark_batch = size_t{128} << 10;  // bytes, between two looks at the pacer
 
 struct waiter {
   sched::task* t;
@@ -118,8 +119,7 @@ void stop_world() noexcept {
 }
 
 void finish_sweep() noexcept {
-  while (sweep_some(sweep_batch)) {
-  }
+  while (sweep_some(sweep_batch)) give_way();
   // What allocating threads have in hand is swept in a moment.
   while (!all_swept()) ::sched_yield();
 }
@@ -132,7 +132,10 @@ void mark_rest(marker& m) noexcept {
 // Until nothing is left that anybody has told of.
 void drain(marker& m) noexcept {
   do {
-    while (!m.drain(mark_batch, false)) pacing_progress(m.scanned_bytes(), cpu_ns());
+    while (!m.drain(mark_batch, false)) {
+      pacing_progress(m.scanned_bytes(), cpu_ns());
+      give_way();
+    }
   } while (take_greys() || shared_work() || mark_ephemerons(m));
 }
 
@@ -299,10 +302,10 @@ void collector_loop(sched::thread* th) noexcept {
     }
     th->park_word.store(0, std::memory_order_relaxed);
     uint64_t cycle;
-    bool forced;
+    bool forced, asked;
     {
       std::lock_guard hold(g_lock);
-      const bool asked = g_wanted > g_started;
+      asked = g_wanted > g_started;
       const bool overdue = base::true_now_ns() - last_ns >= forced_cycle_ns;
       if (!asked && !overdue && !g_due.load(std::memory_order_relaxed) && !g_options.always)
         continue;
@@ -310,6 +313,7 @@ void collector_loop(sched::thread* th) noexcept {
       if (forced) g_stats.forced.fetch_add(1, std::memory_order_relaxed);
       cycle = ++g_started;
     }
+    if (asked) let_waker_leave();
     one_cycle it(cycle, forced);
     it.run();
     wake_waiters(cycle, false);

@@ -16,6 +16,7 @@
 #include "gc/heap.h"
 #include "gc/pacing.h"
 #include "gc/page_heap.h"
+#include "gc/stress.h"
 #include "gc/unstopped.h"
 #include "scheduler/runtime_control.h"
 #include "scheduler/stack.h"
@@ -88,7 +89,10 @@ void read_heap(mem_stats& m) {
   m.mspan_sys = pages * sizeof(gc::span);
   m.mspan_inuse =
       std::min<uint64_t>(m.mspan_sys, (m.heap_inuse >> gc::page_shift) * sizeof(gc::span));
-  m.gc_sys = pages * (sizeof(uint32_t) + 4 * gc::words_per_page * sizeof(gc::bit_word));
+  // The tables that have been written to: others have no memory.
+  const size_t bitmaps = 2u + (gc::g_cage.any_armed.load(std::memory_order_relaxed) ? 1 : 0) +
+                         (gc::g_options.verify ? 1 : 0);
+  m.gc_sys = pages * (sizeof(uint32_t) + bitmaps * gc::words_per_page * sizeof(gc::bit_word));
   const uint32_t kinds = gc::g_kind_count.load(std::memory_order_acquire);
   for (const gc::mutator* t = gc::g_mutators.load(std::memory_order_acquire); t != nullptr;
        t = t->all_next) {

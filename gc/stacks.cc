@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "gc/cycle.h"
+#include "gc/give_way.h"
 #include "gc/stress.h"
 #include "scheduler/park.h"
 #include "scheduler/world_stop.h"
@@ -23,6 +24,8 @@ namespace {
 
 using sched::task;
 using sched::task_status;
+
+constexpr size_t tasks_in_a_row = 32;
 
 std::atomic<size_t> g_scanned{0};
 
@@ -158,6 +161,7 @@ WEFT_NO_SANITIZE void mark_parked_tasks(marker& m, bool all) noexcept {
   sched::for_each_thread(mark_if_resting, &scan);
   const size_t n = sched::task_record_count();
   for (size_t i = 0; i < n; ++i) {
+    if (i % tasks_in_a_row == 0) give_way();
     task& t = sched::task_record(i);
     for (int round = 0;; ++round) {
       uint32_t word = t.state.load(std::memory_order_acquire);

@@ -42,8 +42,9 @@ std::atomic<int64_t> g_trim_period_ns{1'000'000'000};
 namespace {
 
 constexpr int64_t second_ns = 1'000'000'000;
-constexpr int64_t round_budget_ns = 25'000'000;
-constexpr int64_t between_rounds_ns = 75'000'000;
+// Short, because the kernel may have put the thread on a core where a task works.
+constexpr int64_t round_budget_ns = 500'000;
+constexpr int64_t between_rounds_ns = 1'500'000;
 constexpr int longest_period = 8;       // periods
 constexpr uint8_t longest_backoff = 4;  // 16 periods
 constexpr size_t red_zone = 128;
@@ -162,7 +163,7 @@ class trimmer {
     const int64_t now = base::true_now_ns();
     const size_t n = task_record_count();
     for (; cursor_ < n; ++cursor_) {
-      if (cursor_ % 256 == 0 && cpu_ns() > end) break;
+      if (cursor_ % 64 == 0 && cpu_ns() > end) break;
       look_at(task_record(cursor_), now);
     }
     drop_found();

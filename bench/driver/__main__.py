@@ -111,7 +111,8 @@ def run_groups(picked, setup, options):
         report.print_header(f"{group}: medians of {setup.pairs} interleaved rounds"
                             f"{', short' if setup.quick else ''}; lower is better")
         for row in group_rows:
-            result = RUN[group](row, setup, progress)
+            run = measure.obs if isinstance(row, rows.ObsRow) else RUN[group]
+            result = run(row, setup, progress)
             progress("")
             report.print_row(result)
             if group == "net":

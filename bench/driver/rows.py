@@ -146,7 +146,7 @@ def _sched():
 
 
 def _gc():
-    """The bars B1 to B14 of the collected heap; the label names the bar."""
+    """The bars B1 to B15 of the collected heap; the label names the bar."""
     def boehm(factor):
         return Bar("boehm", factor)
 
@@ -179,8 +179,9 @@ def _gc():
               workers=2, quick=0, sides=("weft", "go", "self"), self_n=100)
     yield row("B7 scan 100k", "gc_parked", 100_000, "cycle_cpu_ms", "ms", limit(150), workers=2,
               quick=0)
-    yield row("stall, 100k", "gc_parked", 100_000, "stall_max_us", "µs", limit(1000), workers=2,
-              quick=0)
+    yield row("stall, 100k", "gc_parked", 100_000, "stall_max_us", "µs", workers=2, quick=0)
+    yield row("stall, 1 GB own", "gc_live", 1_000, "stall_own_us", "µs", limit(1000), workers=2,
+              quick=0, memory=6 << 30)
     yield row("stall, 100k own", "gc_parked", 100_000, "stall_own_us", "µs", limit(1000),
               workers=2, quick=0)
     yield row("B8 switch", "gc_switch", 5_000_000, "added_ns", "ns", limit(1), sides=("weft",))
@@ -193,12 +194,16 @@ def _gc():
     # 200 000 messages and the map.
     yield row("B12 LRU peak", "gc_lru", 1_000_000, "peak_mb", "MiB", limit(round(2.3 * 206)),
               quick=0, workers=2, is_time=False)
+    yield row("B12 metadata", "gc_lru", 1_000_000, "metadata_percent", "%", limit(4), quick=0,
+              workers=2, sides=("weft",), is_time=False)
     yield row("B11 two : one", "gc_two", 40_000_000, "ms_total", "ms", mine(0.6), workers=2,
               sides=("weft", "go", "self"), self_workers=1)
     yield row("B13 shrink", "gc_shrink", 1_000, "rss_over_goal", "", limit(1.2), quick=10,
               is_time=False)
     yield row("B14 reclaim", "gc_reclaim", 1_000_000, "left_percent", "%", limit(0.1), quick=0,
               is_time=False)
+    yield ObsRow("B15 heap profile", ("gc_inuse", "--workers=1", "--n=100"), "error_percent", "%",
+                 (limit(10),), timeout=180)
 
 
 def _net():

@@ -10,7 +10,7 @@ BUILD = os.path.join(ROOT, "build", "bench")
 BIN = os.path.join(BUILD, "bench")
 TARGETS = {
     "sched": ("weft_bench",),
-    "gc": ("weft_bench",),
+    "gc": ("weft_bench", "weft_bench_obs"),
     "net": ("bench_load", "bench_raw", "weft_bench_net"),
     "freeze": ("bench_load", "weft_bench_net"),
     "obs": ("bench_load", "weft_bench_obs"),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sort"
@@ -29,6 +30,7 @@ func init() {
 		"gc_live":     {1_000, runGCLive},
 		"gc_shrink":   {1_000, runGCShrink},
 		"gc_reclaim":  {1_000_000, runGCReclaim},
+		"gc_inuse":    {100, runGCInuse},
 	} {
 		rows[name] = row
 	}
@@ -389,4 +391,80 @@ func runGCReclaim(c config) {
 	runtime.GC()
 	c.print("left_percent=%.4f", 100*float64(heap()-before)/float64(full-before))
 	end()
+}
+
+type block64 struct {
+	next *block64
+	data [7]uint64
+}
+type block512 struct {
+	next *block512
+	data [63]uint64
+}
+type block4096 struct {
+	next *block4096
+	data [511]uint64
+}
+type block16384 struct {
+	next *block16384
+	data [2047]uint64
+}
+
+// blockSet has four equal parts.
+type blockSet struct {
+	small  *block64
+	medium *block512
+	large  *block4096
+	huge   *block16384
+}
+
+func (s *blockSet) make(total int) {
+	for i := 0; i < total/4/64; i++ {
+		s.small = &block64{next: s.small}
+	}
+	for i := 0; i < total/4/512; i++ {
+		s.medium = &block512{next: s.medium}
+	}
+	for i := 0; i < total/4/4096; i++ {
+		s.large = &block4096{next: s.large}
+	}
+	for i := 0; i < total/4/16384; i++ {
+		s.huge = &block16384{next: s.huge}
+	}
+}
+
+// profiledBytesInUse collects, and again: what a collection finds is published by the next.
+func profiledBytesInUse() float64 {
+	runtime.GC()
+	runtime.GC()
+	records := make([]runtime.MemProfileRecord, 10_000)
+	n, ok := runtime.MemProfile(records, false)
+	if !ok {
+		fail("%d records of the heap profile are too many", n)
+	}
+	sum := 0.0
+	for _, r := range records[:n] {
+		if r.InUseObjects() > 0 {
+			average := float64(r.InUseBytes()) / float64(r.InUseObjects())
+			sum += float64(r.InUseBytes()) / (1 - math.Exp(-average/float64(runtime.MemProfileRate)))
+		}
+	}
+	return sum
+}
+
+// runGCInuse makes a set of n MiB sixteen times: how far from the truth the profile's bytes in use are,
+// on average and at worst.
+func runGCInuse(c config) {
+	const rounds = 16
+	truth := float64(int64(c.n) << 20)
+	sum, worst := 0.0, 0.0
+	for i := 0; i < rounds; i++ {
+		set := new(blockSet)
+		set.make(c.n << 20)
+		shown := profiledBytesInUse()
+		runtime.KeepAlive(set)
+		sum += shown
+		worst = math.Max(worst, math.Abs(shown/truth-1))
+	}
+	c.print("error_percent=%.3f worst_percent=%.3f", math.Abs(sum/rounds/truth-1)*100, worst*100)
 }
