@@ -199,6 +199,9 @@ int run_cpu_sample(const config& c) {
 
 // ---- spawn_profiled, handoff_profiled ----------------------------------------------------------
 
+// Between a switch and the window after it: a profile's own thread begins and ends in that time.
+constexpr milliseconds settling(5);
+
 template <class F>
 int off_and_on(const config& c, F work) {
   constexpr long rounds = 20;
@@ -208,6 +211,7 @@ int off_and_on(const config& c, F work) {
   while (windows.groups() < rounds / 2) {
     const bool on = windows.next_is_on();
     if (on) c.profile->start();
+    weft::this_task::sleep_for(settling);
     const std::uint64_t start = process_cpu_ns(0);
     work(portion);
     windows.add(process_cpu_ns(0) - start, static_cast<std::uint64_t>(portion));
@@ -273,6 +277,7 @@ void switch_and_report(const config& c) {
     for (bool ended = false; !ended;) {
       const bool on = windows.next_is_on();
       if (on) c.profile->start();
+      std::this_thread::sleep_for(settling);
       const std::uint64_t cpu_start = process_cpu_ns(0);
       const std::uint64_t requests_start = g_requests.load(std::memory_order_relaxed);
       ended = sigtimedwait(&term, nullptr, &slice) == SIGTERM;
@@ -344,7 +349,7 @@ int main_of(int argc, char** argv) {
   c.n = flags.num("n", chosen->n, 0, 1'000'000'000);
   c.debug = flags.num("debug", 0, 0, 2);
   c.port = flags.num("port", 0, 0, 65535);
-  c.slice_ms = flags.num("slice-ms", 100, 1, 60'000);
+  c.slice_ms = flags.num("slice-ms", 25, 1, 60'000);
   const std::string profile = flags.str("profile", "none");
   flags.finish();
   c.profile = find_switch(profile);

@@ -9,19 +9,21 @@ def walsh(samples):
     return sorted((a + b) / 2 for i, a in enumerate(samples) for b in samples[i:])
 
 
-def estimate(samples, z=1.96):
-    """(estimate, low, high): the Hodges-Lehmann median of the samples and its 95 % confidence interval,
-    that of Wilcoxon's signed ranks. Assumes no distribution, only that differences scatter evenly about
-    the true one. With fewer than six samples no interval is that certain: it is everything."""
-    n = len(samples)
+def estimate(percents, z=1.96):
+    """(estimate, low, high): the Hodges-Lehmann median of differences in percent and its 95 % confidence
+    interval, that of Wilcoxon's signed ranks. Assumes no distribution, only that ratios scatter evenly about
+    the true one: their logarithms are taken, since of a ratio that is as often a tenth too large as too small
+    the plain mean is too large. With fewer than six samples no interval is that certain: it is everything."""
+    n = len(percents)
     if n == 0:
         return None, -math.inf, math.inf
-    averages = walsh(samples)
+    averages = walsh([math.log1p(p / 100) for p in percents])
     middle = (averages[(len(averages) - 1) // 2] + averages[len(averages) // 2]) / 2
-    if n < 6:
-        return middle, -math.inf, math.inf
-    rank = int(n * (n + 1) / 4 - z * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
-    return middle, averages[rank], averages[-1 - rank]
+    low, high = -math.inf, math.inf
+    if n >= 6:
+        rank = int(n * (n + 1) / 4 - z * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
+        low, high = averages[rank], averages[-1 - rank]
+    return tuple(100 * math.expm1(v) for v in (middle, low, high))
 
 
 def verdict(low, high, limit):

@@ -76,7 +76,7 @@ func main() {
 	flags.BoolVar(&c.hogs, "hogs", false, "freeze_server: hold all processors after the first answer")
 	flags.IntVar(&c.debug, "debug", 0, "goroutine: the form of the profile")
 	flags.StringVar(&c.profile, "profile", "none", "http_profiled: what to switch on and off")
-	flags.IntVar(&c.sliceMs, "slice-ms", 100, "http_profiled: how long it stays on or off")
+	flags.IntVar(&c.sliceMs, "slice-ms", 25, "http_profiled: how long it stays on or off")
 	flags.Parse(os.Args[2:])
 	if flags.NArg() != 0 {
 		fail("unexpected argument %q", flags.Arg(0))

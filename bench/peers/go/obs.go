@@ -238,6 +238,8 @@ func runHTTPProfiled(c config) {
 			if on {
 				profile.start()
 			}
+			// A profile's own thread begins and ends in that time.
+			time.Sleep(5 * time.Millisecond)
 			cpuStart, requestsStart := processCPU(), requests.Load()
 			select {
 			case <-term:
