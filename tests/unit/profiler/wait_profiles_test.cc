@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
@@ -63,13 +64,17 @@ TEST_F(WaitProfiles, WaitIsWallTimeLessRunningTime) {
     in_world(procs, [procs] {
       constexpr int tasks = 4;
       std::vector<int64_t> away(tasks);
+      // What took longer than it should have: a task may lose its processor while it computes.
+      std::vector<int64_t> maybe_away(tasks);
       const auto one = [&](int n) {
         chan<int> c(0);
         with_labels(labels{{"case", std::to_string(procs)}}, [&] {
           at<30>([&] {
             for (int i = 0; i < 10; ++i) {
+              const int64_t began = now();
               compute(1'000'000);
               int64_t left = now();
+              if (left - began > 1'100'000) maybe_away[static_cast<size_t>(n)] += left - began;
               this_task::sleep_for(8ms);
               away[static_cast<size_t>(n)] += now() - left;
               auto sender = spawn([&] {
@@ -92,11 +97,13 @@ TEST_F(WaitProfiles, WaitIsWallTimeLessRunningTime) {
       std::vector<join_handle<void>> all;
       for (int n = 0; n < tasks; ++n) all.push_back(spawn([&, n] { one(n); }));
       for (auto& t : all) t.join();
-      const int64_t truth = away[0] + away[1] + away[2] + away[3];
+      bracket truth;
+      truth.least = std::accumulate(away.begin(), away.end(), int64_t{0});
+      truth.most = std::accumulate(maybe_away.begin(), maybe_away.end(), truth.least);
       const std::string bytes = bytes_of("wait");
       EXPECT_TRUE(valid_profile(bytes));
       // The first runs of these tasks and of their senders have other stacks.
-      EXPECT_THAT(sum_at(bytes, 30, "case=" + std::to_string(procs)).ns, within_percent(truth, 5));
+      EXPECT_THAT(sum_at(bytes, 30, "case=" + std::to_string(procs)).ns, within(truth));
       EXPECT_EQ(sum_at(bytes, 30, "case=" + std::to_string(procs) + " reason=sleep").count, 40);
     });
   }
