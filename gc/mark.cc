@@ -16,7 +16,9 @@
 namespace weft::gc {
 namespace {
 
-constexpr size_t oblet_bytes = size_t{128} << 10;  // large arrays are scanned in pieces
+// Large arrays are scanned in pieces, which must be short because tasks help: a word may take 0.2
+// us.
+constexpr size_t oblet_bytes = size_t{16} << 10;
 constexpr size_t prefetch_distance = 8;
 // Items are addresses of slots, which are multiples of 8; the lowest bit says that it is the rest
 // of a large array, from there on.
@@ -163,11 +165,9 @@ bool marker::drain(size_t bytes, bool yielding) noexcept {
   size_t at = 0, waiting = 0;
   const uint64_t end = bytes == SIZE_MAX ? UINT64_MAX : scanned_ + bytes;
   bool finished = false;
-  for (uint32_t n = 0;; ++n) {
+  for (;;) {
     if (scanned_ >= end) break;
-    if (yielding && n % 64 == 0 &&
-        (sched::g_gate.load(std::memory_order_relaxed) & sched::gate_stop) != 0)
-      break;
+    if (yielding && (sched::g_gate.load(std::memory_order_relaxed) & sched::gate_stop) != 0) break;
     if (g_options.yield_mark && bits_ == g_cage.marked && !yielding) [[unlikely]]
       nap();
     const uintptr_t next = pop();

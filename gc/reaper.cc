@@ -130,9 +130,15 @@ bool reap_one() noexcept {
 }
 
 void reap(void*) noexcept {
-  while (reap_one()) {
+  for (;;) {
+    while (reap_one()) {
+    }
+    g_active.fetch_sub(1, std::memory_order_relaxed);
+    // What has died since the last look: the collector, which still counted on this reaper, has
+    // started no other. The lists' locks see to it that one of the two notices.
+    if (!reap_one()) return;
+    g_active.fetch_add(1, std::memory_order_relaxed);
   }
-  g_active.fetch_sub(1, std::memory_order_relaxed);
 }
 
 size_t armed_objects() noexcept {
