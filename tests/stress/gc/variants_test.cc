@@ -77,7 +77,7 @@ class variants : public testing::Test {
   static void use(const holder* h) {
     if (h->mark == canary) return;
     ADD_FAILURE() << "the object " << h << " has been freed in use";
-    std::abort();
+    std::_Exit(1);  // a death by signal fails a test whatever it has printed
   }
 };
 
