@@ -190,12 +190,12 @@ func runGCNoScan64(c config) {
 
 // The fast path alone: 16 bytes, collector off, memory touched before by a first round.
 func runGCMake16(c config) {
+	debug.SetGCPercent(-1)
 	for i := 0; i < c.n; i++ {
 		ringSmall[i&255] = &small{}
 	}
 	ringSmall = [256]*small{}
 	runtime.GC()
-	debug.SetGCPercent(-1)
 	m := startMeter()
 	for i := 0; i < c.n; i++ {
 		ringSmall[i&255] = &small{}
