@@ -170,7 +170,7 @@ WEFT_NO_SANITIZE void mark_parked_tasks(marker& m, bool all) noexcept {
       if (s == task_status::running || s == task_status::blocking) {
         // It runs, so it has been scanned; or it is on its way off its stack, and will be claimable
         // in a moment; or its thread has just begun to rest, having been scanned.
-        const sched::stack* stk = t.stk;
+        const sched::stack* stk = sched::stack_while_executing(t);
         if (stk == nullptr || is_scanned(stk->scan_epoch)) break;
         if (round % 16 == 15) {
           sched::for_each_thread(mark_if_resting, &scan);

@@ -17,12 +17,13 @@
 #endif
 
 #if WEFT_TSAN
-// The count of an exception's owners is kept inside libstdc++, which is not compiled for the
-// sanitizer: it takes the last owner's release for a race with what earlier owners read. A
-// program's own definition takes precedence.
+// The owners of an exception, and of its message, are counted inside libstdc++, which is not
+// compiled for the sanitizer: it takes the last owner's release for a race with what earlier owners
+// read. A program's own definition takes precedence.
 extern "C" [[gnu::weak]] const char* __tsan_default_suppressions();
 extern "C" [[gnu::weak]] const char* __tsan_default_suppressions() {
-  return "race:std::__exception_ptr::exception_ptr::_M_release\n";
+  return "race:std::__exception_ptr::exception_ptr::_M_release\n"
+         "race:std::runtime_error::~runtime_error\n";
 }
 #endif
 

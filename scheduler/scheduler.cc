@@ -100,7 +100,7 @@ time_away::cause cause_of(op what) noexcept {
   processor* p = th->p.load(std::memory_order_relaxed);
   note_task_ended(t->stk, t->ctx.sp);
   put_stack(p, t->stk);
-  t->stk = nullptr;
+  std::atomic_ref(t->stk).store(nullptr, std::memory_order_relaxed);  // stack_while_executing()
   bool system = t->system;
   change_state(*t, task_status::running, task_status::free);
   if (system) {
@@ -280,12 +280,13 @@ void leave_for_ever(thread* th, task* me) noexcept {
 }
 
 void prepare_first_run(processor* p, task* t) noexcept {
-  t->stk = take_stack(p, t->cls);
-  t->stk->next_trim_ns = 0;
-  t->stk->trim_backoff = 0;
-  t->stk->body = nullptr;
-  t->stk->scan_epoch.store(g_scan_epoch.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  make_context(t->ctx, t->stk->lo, t->stk->hi);
+  stack* stk = take_stack(p, t->cls);
+  stk->next_trim_ns = 0;
+  stk->trim_backoff = 0;
+  stk->body = nullptr;
+  stk->scan_epoch.store(g_scan_epoch.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  make_context(t->ctx, stk->lo, stk->hi);
+  std::atomic_ref(t->stk).store(stk, std::memory_order_release);  // [ord task.stk]
 #if WEFT_TSAN
   t->ctx.tsan_fiber = t->stk->tsan_fiber;
 #endif

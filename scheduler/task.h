@@ -81,6 +81,12 @@ struct alignas(64) task {
 static_assert(sizeof(void*) != 8 || sizeof(task) == 128);
 #endif
 
+// t.stk while t executes: its own thread sets and clears it there. For who has no claim on t.
+inline const stack* stack_while_executing(const task& t) noexcept {
+  // [ord task.stk] acquire: the stack's header was written before
+  return std::atomic_ref(const_cast<stack*&>(t.stk)).load(std::memory_order_acquire);
+}
+
 inline bool fits_in_record(const detail::body_ops& ops) noexcept {
   return ops.size <= inline_body_size && ops.align <= 16;
 }
