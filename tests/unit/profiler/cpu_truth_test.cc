@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <numeric>
 #include <regex>
 #include <sstream>
@@ -445,8 +446,8 @@ TEST(CpuTruthRoots, WhatIsTooDeepIsMarked) {
       const auto& root =
           profile.location(static_cast<int>(s.location_id(s.location_id_size() - 1)) - 1);
       const auto& f = profile.function(static_cast<int>(root.line(0).function_id()) - 1);
-      if (profile.string_table(static_cast<int>(f.name())) != "[truncated stack]") continue;
-      EXPECT_GE(s.location_id_size(), 512);
+      if (s.location_id_size() < 512) continue;
+      EXPECT_EQ(profile.string_table(static_cast<int>(f.name())), "[truncated stack]");
       cut += s.value(0);
     }
     EXPECT_GT(cut, 5);
@@ -511,13 +512,20 @@ in_library time_in_library(std::string_view bytes) {
 
 // Burns `each` ns of CPU time, `times` times, in a callback of a library that is loaded for it.
 [[gnu::noinline]] void call_late_library(int64_t& spent, int times, int64_t each = 100'000'000) {
-  void* library = ::dlopen(WEFT_TEST_LATE_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  // The loader's own lock is not one that a sanitizer sees.
+  static std::mutex one_at_a_time;
+  void* library;
+  {
+    const std::lock_guard hold(one_at_a_time);
+    library = ::dlopen(WEFT_TEST_LATE_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  }
   ASSERT_NE(library, nullptr) << ::dlerror();
   auto* call = reinterpret_cast<int (*)(int (*)(void*), void*)>(::dlsym(library, "weft_late_call"));
   ASSERT_NE(call, nullptr) << ::dlerror();
   burning b{each};
   for (int i = 0; i < times; ++i) EXPECT_EQ(call(burn_in_callback, &b), 1);
   spent += b.spent;
+  const std::lock_guard hold(one_at_a_time);
   ::dlclose(library);
 }
 
