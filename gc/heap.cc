@@ -1,8 +1,7 @@
 // The collected heap: objects of C++ types that are found dead by marking what is reachable.
 //
 // Words      slot: place of one object. span: pages with slots of one size; of one type, unless
-// they
-//            hold arrays. kind: which slots may share a span. run: free slots in a row that a
+//            they hold arrays. kind: which slots may share a span. run: free slots in a row that a
 //            thread has in hand. mutator: what the heap keeps for a thread. grey: marked, contents
 //            not yet scanned. cycle: one round of marking and sweeping.
 // Shape      cage.h: the address space and the bitmaps. span.h: from an address to an object.
@@ -24,8 +23,7 @@
 // Locks      kind::lock, the page heap's, the specials' and the queue's are leaves and are held in
 //            critical sections only (scheduler/park.h), so never by a thread that is stopped.
 // Threads    Marking and background sweeping happen on threads of the collector's own, which hold
-// no
-//            processor; tasks help when they allocate faster (assist).
+//            no processor; tasks help when they allocate faster (assist).
 // Rejected   Moving objects, handles on stacks, a header per object, callbacks of user code while
 //            marking, mimalloc as a source of blocks (no way from an inner pointer to a block).
 #include "gc/heap.h"

@@ -5,18 +5,16 @@
 //            task of run() -> requests are served until the input is empty -> armed again, the task
 //            ends.
 // Ownership  The task owns the client while it runs, the armed starter does between; exactly one of
-// them
-//            exists [D1 of descriptor.cc]. The list refers to all clients; a client leaves it,
-//            under the lock, before it dies, so whoever holds the lock may touch any of them.
+//            them exists [D1 of descriptor.cc]. The list refers to all clients; a client leaves
+//            it, under the lock, before it dies, so whoever holds the lock may touch any of them.
 // Deadline   While armed, the descriptor's read deadline is the connection's head or idle clock.
 // When it
 //            passes, the starter runs too, and run() sees that the time is over.
 // Shutdown   As in Go, the listeners close first, each when its loop has taken the queue. Only then
-// does
-//            `stopping` end connections: whoever sees its own closed finds nobody to dial. A client
-//            about to be armed sees `stopping` and goes on to close. One that missed it is armed
-//            soon after: shutdown() nudges those that are idle, again and again until they are
-//            gone.
+//            does `stopping` end connections: whoever sees its own closed finds nobody to dial. A
+//            client about to be armed sees `stopping` and goes on to close. One that missed it is
+//            armed soon after: shutdown() nudges those that are idle, again and again until they
+//            are gone.
 // Not done   A parked task per idle connection: 8 KB each, and a cold stack page per wake. A lock
 // or list
 //            operation per request: states are per client, and stats() walks.

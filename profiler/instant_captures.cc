@@ -4,12 +4,10 @@
 //                instant, its own task; and a thread that is about to run a task which has not been
 //                captured yet, that task (scheduler/instant.h).
 // Room           All but the first must not allocate, so memory is reserved beforehand: address
-// space
-//                only, which costs something where it is written. A thread takes it in blocks and
-//                fills them without a lock. A capture takes what its frames need.
+//                space only, which costs something where it is written. A thread takes it in
+//                blocks and fills them without a lock. A capture takes what its frames need.
 // No room        A reservation that was refused, or stacks deeper than usual: the frames that do
-// not
-//                fit are left out, and in the end a task is counted without a stack.
+//                not fit are left out, and in the end a task is counted without a stack.
 #include "profiler/instant_captures.h"
 
 #include <sys/mman.h>

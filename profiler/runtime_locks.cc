@@ -5,10 +5,9 @@
 //            with the compact tables alone (libgcc's walk may take the dynamic linker's lock), and
 //            counted in a table of a fixed size, without labels.
 // Table      Open addressing by the hash of the stack, which is the stack's name: two of 64 bits
-// that
-//            are equal are the same stack. An entry is claimed by its hash and never given back;
-//            its counters count from then on, its stack is read once it is complete. What finds no
-//            place goes to one entry without a stack, "[other]".
+//            that are equal are the same stack. An entry is claimed by its hash and never given
+//            back; its counters count from then on, its stack is read once it is complete. What
+//            finds no place goes to one entry without a stack, "[other]".
 // Sampling   As the two profiles do it for the program's locks: a wait of at least the block rate
 //            counts as it is, a shorter one as one of the rate with probability d / rate; one in
 //            `mutex_fraction` of the releases that somebody waited for counts that many times.

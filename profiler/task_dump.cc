@@ -16,9 +16,8 @@
 //            written \x2c, \x5b and \x5d for the same readers. Labels do follow the bracket, as in
 //            Go 1.27, and only where the program set some.
 // Waits      "on 0x7f3b5c2d10" is the channel, lock, group, … that the task waits for, whose kind
-// the
-//            wait reason tells; "held by goroutine 8" the task that holds that lock. Both stand
-//            before the other items that Go does not know, for the same readers.
+//            the wait reason tells; "held by goroutine 8" the task that holds that lock. Both
+//            stand before the other items that Go does not know, for the same readers.
 // Functions  stand without return type and with (...) for the parameter list: Go's readers take the
 //            last pair of parentheses for argument values. File and line tell overloads apart.
 // Offsets    are return address - entry, as in Go (debug=1 counts from the call instead).

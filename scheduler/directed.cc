@@ -19,8 +19,7 @@
 //            becomes runnable meanwhile (an id below first_id) is put aside as well. Tasks that the
 //            world leaves waiting stay for ever, as after weft::run; their timers never fire.
 // Not done   A scheduler of its own for tests: it would test itself. Fake time per group of tasks
-// as
-//            in Go's synctest: there, tasks inside and outside share processors, so a schedule
+//            as in Go's synctest: there, tasks inside and outside share processors, so a schedule
 //            cannot be replayed.
 #include "scheduler/directed.h"
 

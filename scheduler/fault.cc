@@ -10,10 +10,9 @@
 //         later replaces ours and gets everything (it should have SA_ONSTACK, as ours: an overflow
 //         leaves no stack to run it on).
 // How     The handler takes no lock and allocates nothing. It describes the fault in a record,
-// wakes
-//         a thread that has waited for nothing else, and sleeps: so the stack stays as it is while
-//         that thread unwinds and symbolizes it. When that takes too long (the fault was inside the
-//         allocator), the handler writes what it can by itself.
+//         wakes a thread that has waited for nothing else, and sleeps: so the stack stays as it is
+//         while that thread unwinds and symbolizes it. When that takes too long (the fault was
+//         inside the allocator), the handler writes what it can by itself.
 // End     Overflow: exit status 2, as Go. Other faults: the default action of the signal, by going
 //         back to the instruction, so that a core file shows the fault and not its handler
 //         (WEFT_FAULT=exit: status 2). One report per process; a second thread that faults waits

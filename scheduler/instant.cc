@@ -17,12 +17,10 @@
 //            A task that reuses a record has settled the note before the record stops being free;
 //            the record's last task passed the gate, or executed at the instant, so it is captured.
 // [N3]       Threads in the scheduler are not stopped. What they do to a task at that moment,
-// waking
-//            it or starting one for a descriptor, is before or after the instant, whichever they
-//            see; the task itself is captured either way.
+//            waking it or starting one for a descriptor, is before or after the instant, whichever
+//            they see; the task itself is captured either way.
 // [N4]       Who uses a note has entered (`g_inside`) and looked at the gate afterwards; closing
-// opens
-//            the gate and then waits until nobody is inside.
+//            opens the gate and then waits until nobody is inside.
 // Rests      A thread that rests (a declared blocking call) is not stopped. What its task's stack
 //            holds above the call does not change; inside the call it may go on.
 // Rejected   A word in the task's record for the epoch: the record is two cache lines, full, and a

@@ -6,8 +6,7 @@
 // Life   fresh slot -> in use -> free, LIFO and warm, in a processor's cache or the pool of the
 //        class -> cold: unused for a whole period of the trimmer, pages and page tables given back.
 // Header `stack` lies at the top of the stack's own memory, in the page that the first frame
-// touches
-//        anyway; a cold slot has none.
+//        touches anyway; a cold slot has none.
 //
 // Rejected: growing by SIGSEGV (a read() into an ungrown stack returns EFAULT without any signal);
 // copying (C++ has interior pointers); one mapping per stack (32 753 stacks, then ENOMEM).

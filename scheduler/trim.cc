@@ -14,8 +14,7 @@
 //          most 16 ranges. A task that stands for a thread has no stack here, and one in a blocking
 //          call cannot be claimed.
 // CPU      A period lasts a second, or longer: 100 times the CPU time that the last walk over the
-// tasks
-//          took.
+//          tasks took.
 // While
 //          memory is being returned it may use a quarter of a core. When no task has switched since
 //          two passes ago and nothing is left over, it looks at the switch counters only, every

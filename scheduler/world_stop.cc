@@ -19,9 +19,8 @@
 //            done; in the handler, outside critical sections; and at the gate, on its own context,
 //            after the lock that a parking task released.
 // Retreat    A thread may be inside a critical section, in malloc say, waiting for a lock whose
-// owner
-//            has been stopped outside of one. After `patience` everybody is let go on, and the stop
-//            is tried again. Nothing has been changed until all have stopped.
+//            owner has been stopped outside of one. After `patience` everybody is let go on, and
+//            the stop is tried again. Nothing has been changed until all have stopped.
 // Rejected   stop_world() of control.cc: it takes processors away, and leaves the code running.
 #include "scheduler/world_stop.h"
 

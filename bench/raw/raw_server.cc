@@ -1,9 +1,9 @@
 // The floor that weft's servers are measured against: what one thread can do by hand.
 //
 // Shape     one epoll set, edge-triggered, registered once per connection; one recv per edge (a
-// short
-//           read means drained unless the peer also hung up), all complete requests of a read
-//           answered by one send. No header is looked at beyond the blank line that ends a head.
+//           short read means drained unless the peer also hung up), all complete requests of a
+//           read answered by one send. No header is looked at beyond the blank line that ends a
+//           head.
 // Not here  deadlines, limits beyond the buffer size, partial writes of more than the socket buffer
 //           takes, bodies: a server needs them, a floor must not pay for them.
 // Output    "ready port=N" on stdout when listening; CPU time used, at SIGTERM.

@@ -2,12 +2,10 @@
 //
 // Words      line = bytes up to CRLF; field = one header line; head = request line, fields, empty
 // line. Shape      parse_head() cuts lines out of the bytes and hands each to parse_request_line()
-// or
-//            add_field(); the empty line leads to finish(), which judges what only the whole head
-//            shows (Host present, framing consistent). State between calls lives in `head`.
+//            or add_field(); the empty line leads to finish(), which judges what only the whole
+//            head shows (Host present, framing consistent). State between calls lives in `head`.
 // Strictness is the reason this file exists: two parsers that disagree about where a request ends
-// are
-//            a smuggling hole, and every packaged parser accepts some form that others read
+//            are a smuggling hole, and every packaged parser accepts some form that others read
 //            differently. Where RFC 9112 leaves a choice we refuse: bare CR or LF, obs-fold, space
 //            before the colon, repeated Content-Length (even equal), any transfer coding but one
 //            "chunked", Transfer-Encoding beside Content-Length or on HTTP/1.0.

@@ -25,9 +25,9 @@ class wait_group {
   // Changes the counter by n; at 0 all waiters go on. Any thread. Throws panic_error, and changes
   // nothing, when the counter would become negative ("sync: negative WaitGroup counter"), and when
   // a new round begins, by n > 0 at a counter of 0, before all waiters of the last one have
-  // returned
-  // ("sync: WaitGroup is reused before previous Wait has returned"). Go's third panic, for an Add
-  // that races with the first Wait of a round, has no counterpart: here each sees the other or not.
+  // returned ("sync: WaitGroup is reused before previous Wait has returned"). Go's third panic,
+  // for an Add that races with the first Wait of a round, has no counterpart: here each sees the
+  // other or not.
   void add(int64_t n);
   void done() { add(-1); }
 
